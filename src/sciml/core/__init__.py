@@ -1,0 +1,1 @@
+"""What all domains share: tasks, data modules, loading, averaging, resuming."""

@@ -1,0 +1,251 @@
+"""Checkpoints: written atomically, opened without running code, loaded as the class they name."""
+
+import importlib
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sciml.core.task import Task
+
+PACKAGE = "sciml."
+Migration = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its place and rename it, so that a full disk costs no older one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write and rename.
+
+        Args:
+            checkpoint: What Lightning collected.
+            path: Final place.
+            storage_options: Not used.
+
+        Raises:
+            OSError: If the file cannot be written; what stood at ``path`` is untouched.
+        """
+        target = Path(path)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+            part.unlink(missing_ok=True)
+            kept = " the earlier file there is intact;" if target.exists() else ""
+            raise OSError(
+                f"checkpoint {target} could not be written ({error});{kept} "
+                "free space or set --trainer.default_root_dir, then resume with --ckpt_path"
+            ) from error
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Everything in a checkpoint, opened without executing pickled code.
+
+    Args:
+        path: A file written by a sciml run.
+
+    Returns:
+        Lightning's checkpoint dictionary; tensors are mapped from the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint of sciml.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; give --ckpt_path an existing .ckpt file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        raise ValueError(
+            f"{path} is not a readable checkpoint (truncated, or it holds objects other than "
+            f"tensors and plain values): {reason}"
+        ) from error
+    if not isinstance(content, dict) or "hyper_parameters" not in content:
+        raise ValueError(f"{path} holds no hyper-parameters: it was not written by a sciml run")
+    return content
+
+
+def model_config(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint") -> dict[str, Any]:
+    """The ``class_path`` and ``init_args`` of the task in a checkpoint.
+
+    Args:
+        checkpoint: What `read` returned.
+        path: Named in errors.
+
+    Raises:
+        ValueError: If the task, or a class nested in its settings, is not one of sciml.
+    """
+    arguments = dict(checkpoint["hyper_parameters"])
+    arguments.pop("_instantiator", None)
+    class_path = arguments.pop("_class_path", "")
+    config = {"class_path": class_path, "init_args": arguments}
+    for name in _class_paths(config):
+        if not name.startswith(PACKAGE):
+            raise ValueError(
+                f"{path} names the class '{name}', which is not part of sciml; it is not loaded, "
+                "because importing it would run foreign code"
+            )
+    return config
+
+
+def data_config(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The ``class_path`` and ``init_args`` of the data module, None if none was stored."""
+    arguments = dict(checkpoint.get("datamodule_hyper_parameters") or {})
+    arguments.pop("_instantiator", None)
+    class_path = arguments.pop("_class_path", None)
+    if class_path is None or not class_path.startswith(PACKAGE):
+        return None
+    return {"class_path": class_path, "init_args": arguments}
+
+
+def load(path: str | Path) -> "Task":
+    """The task of a checkpoint, with its averaged weights, in evaluation mode on the CPU.
+
+    This is the only way checkpoints are opened: no pickled code runs, the class written in the
+    file is built, and it has to belong to sciml.
+
+    Args:
+        path: A file written by a sciml run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, names a foreign class or does not fit its class.
+    """
+    from sciml.core.task import Task
+
+    checkpoint = read(path)
+    config = model_config(checkpoint, path)
+    task_class = _import(config["class_path"], path)
+    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
+        raise ValueError(f"{path} names '{config['class_path']}', which is no task of sciml")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Task, "model")
+    parsed = parser.parse_object({"model": config})
+    task: Task = parser.instantiate_classes(parsed)["model"]
+    task.on_load_checkpoint(checkpoint)
+    check_fit(task, checkpoint["state_dict"], path)
+    task.load_state_dict(checkpoint["state_dict"])
+    return task.eval()
+
+
+def check_fit(task: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise one sentence when weights do not fit a task.
+
+    Args:
+        task: The module to be filled.
+        weights: Tensors by name.
+        path: Named in the error.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    own = task.state_dict()
+    wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    missing = [name for name in own if name not in weights]
+    extra = [name for name in weights if name not in own]
+    if not (wrong or missing or extra):
+        return
+    parts = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for what, names in (("missing", missing), ("unknown", extra), ("of another shape", wrong))
+        if names
+    ]
+    raise ValueError(
+        f"the weights in {path} do not fit {type(task).__name__} as configured: "
+        f"{', '.join(parts)}; use the settings of the checkpoint, or start from its weights with "
+        "--model.init_from"
+    )
+
+
+def load_weights(task: nn.Module, path: str | Path, keep: tuple[str, ...] = ()) -> None:
+    """Start from another run's weights: every tensor that agrees by name and shape is copied.
+
+    A table of loaded, missing, unexpected and mismatched entries is printed.
+
+    Args:
+        task: Module to fill in place.
+        path: Checkpoint of a sciml run.
+        keep: Names of buffers that stay as they are, such as statistics of the new data.
+
+    Raises:
+        ValueError: If fewer than half of the trainable numbers would be loaded.
+    """
+    weights = read(path)["state_dict"]
+    own = {name: value for name, value in task.state_dict().items() if name not in keep}
+    fits = {n for n, v in own.items() if n in weights and weights[n].shape == v.shape}
+    rows = {
+        "loaded": sorted(fits),
+        "missing": sorted(n for n in own if n not in weights),
+        "unexpected": sorted(n for n in weights if n not in own and n not in keep),
+        "mismatched": sorted(n for n in own if n in weights and n not in fits),
+    }
+    parameters = dict(task.named_parameters())
+    total = sum(p.numel() for p in parameters.values())
+    loaded = sum(p.numel() for name, p in parameters.items() if name in fits)
+    table = Table(title=f"weights from {path}: {loaded:,} of {total:,} parameters")
+    for title in ("entries", "number", "first names"):
+        table.add_column(title)
+    for title, names in rows.items():
+        table.add_row(title, str(len(names)), ", ".join(names[:3]))
+    Console(stderr=True).print(table)
+    if loaded < total / 2:
+        raise ValueError(
+            f"only {loaded:,} of {total:,} parameters of {type(task).__name__} are in {path}; "
+            "it belongs to another network: match --model.net to it or leave --model.init_from out"
+        )
+    task.load_state_dict({name: weights[name] for name in fits}, strict=False)
+
+
+def migrate(checkpoint: dict[str, Any], change: Migration) -> None:
+    """Apply one edit to every copy of the weights in a checkpoint.
+
+    Args:
+        checkpoint: Edited in place: ``state_dict`` and, of an averaged run, the raw and averaged
+            weights.
+        change: Maps a dictionary of tensors to the edited one; the averaged copies hold
+            trainable parameters only.
+    """
+    checkpoint["state_dict"] = change(checkpoint["state_dict"])
+    if "raw_state" in checkpoint:
+        checkpoint["raw_state"] = change(checkpoint["raw_state"])
+    if "ema" in checkpoint:
+        checkpoint["ema"]["average"] = change(checkpoint["ema"]["average"])
+
+
+def _class_paths(config: Any) -> list[str]:
+    if isinstance(config, Mapping):
+        own = [str(config["class_path"])] if "class_path" in config else []
+        return own + [name for value in config.values() for name in _class_paths(value)]
+    if isinstance(config, list | tuple):
+        return [name for value in config for name in _class_paths(value)]
+    return []
+
+
+def _import(class_path: str, path: str | Path) -> Any:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{path} names '{class_path}', which this version of sciml does not have"
+        ) from error

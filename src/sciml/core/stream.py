@@ -1,0 +1,231 @@
+"""Loading from files larger than memory: whole blocks in the workers, batches in the main process.
+
+Sizes in the docstrings: rows are samples; a chunk is what the file decodes at once, a block is
+several chunks of the epoch's order, shuffled together.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sciml.core.loading import Rank
+
+Rows = Mapping[str, NDArray[np.generic]]
+
+
+class ChunkSource(ABC):
+    """Files that are read a chunk at a time; ``chunk_rows`` comes from their headers."""
+
+    chunk_rows: Sequence[int]
+
+    @abstractmethod
+    def read(self, chunk: int) -> Rows:
+        """All rows of one chunk.
+
+        Args:
+            chunk: Its number.
+
+        Returns:
+            Arrays by name, each with ``chunk_rows[chunk]`` rows.
+        """
+
+
+@dataclass(frozen=True)
+class StreamOrder:
+    """Order of a stream.
+
+    Args:
+        train: Shuffle chunks and rows, and drop the remainder so that ranks are even.
+        seed: First number of the key of every permutation.
+        chunks_per_block: Chunks shuffled together: mixing against memory.
+        rank: The process that draws; ranks take disjoint ranges of the global order.
+    """
+
+    train: bool = True
+    seed: int = 0
+    chunks_per_block: int = 8
+    rank: Rank = Rank()
+
+
+class _Blocks(Dataset[dict[str, Tensor]]):
+    """Blocks of one epoch by number; the epoch is shared with living worker processes."""
+
+    def __init__(self, source: ChunkSource, order: StreamOrder) -> None:
+        self.source = source
+        self.order = order
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def chunks(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Chunk numbers of every block of an epoch."""
+        count = len(self.source.chunk_rows)
+        order = np.arange(count)
+        if self.order.train:
+            order = np.random.default_rng((self.order.seed, epoch)).permutation(count)
+        step = self.order.chunks_per_block
+        return [order[start : start + step] for start in range(0, count, step)]
+
+    def __getitem__(self, block: int) -> dict[str, Tensor]:
+        epoch = int(self.epoch)
+        parts = [self.source.read(int(chunk)) for chunk in self.chunks(epoch)[block]]
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if self.order.train:
+            size = len(next(iter(rows.values())))
+            shuffle = np.random.default_rng((self.order.seed, epoch, block)).permutation(size)
+            rows = {name: values[shuffle] for name, values in rows.items()}
+        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in rows.items()}
+
+
+class _Span(torch.utils.data.Sampler[int]):
+    """Consecutive block numbers."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.last = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.last))
+
+
+class StreamLoader:
+    """Batches of a stream: the same ones in the same order for any number of workers.
+
+    Every worker reads whole blocks, so no chunk is decoded twice; the main process slices batches
+    across block borders. Resuming jumps to the block by row counts without decoding.
+
+    Args:
+        source: The files.
+        order: Shuffling, block size, rank.
+        batch_size: Rows a batch; in evaluation the last one may be smaller.
+        num_workers: Loader processes; they stay alive between epochs.
+        pin_memory: Put blocks into page-locked memory.
+    """
+
+    def __init__(
+        self,
+        source: ChunkSource,
+        order: StreamOrder,
+        batch_size: int,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.blocks = _Blocks(source, order)
+        self.order = order
+        self.batch_size = batch_size
+        self.epoch = 0
+        self._span = _Span()
+        self._loader: DataLoader[dict[str, Tensor]] = DataLoader(
+            self.blocks,
+            batch_size=None,
+            sampler=self._span,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pin_memory,
+        )
+        self._state = {"epoch": -1, "batches": 0}
+
+    @property
+    def sampler(self) -> "StreamLoader":
+        """Where Lightning sets the epoch."""
+        return self
+
+    @property
+    def _iterator(self) -> Any:  # Lightning stops living loader processes through this
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self._loader._iterator = value
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration belongs to.
+
+        Args:
+            epoch: Number of finished epochs.
+        """
+        self.epoch = epoch
+
+    def _range(self) -> tuple[int, int]:
+        """First and last row of this rank in the global order."""
+        total, rank = sum(self.blocks.source.chunk_rows), self.order.rank
+        if self.order.train:
+            share = total // rank.count
+            return rank.index * share, (rank.index + 1) * share
+        return rank.index * total // rank.count, (rank.index + 1) * total // rank.count
+
+    def __len__(self) -> int:
+        first, last = self._range()
+        return -(-(last - first) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        # a generator: its first line runs at the first batch, when the epoch has been set
+        if self._state["epoch"] != self.epoch or self._state["batches"] >= len(self):
+            self._state = {"epoch": self.epoch, "batches": 0}
+        self.blocks.epoch.fill_(self.epoch)
+        first, last = self._range()
+        start = first + self._state["batches"] * self.batch_size
+        rows = np.asarray(self.blocks.source.chunk_rows)
+        sizes = [int(rows[chunks].sum()) for chunks in self.blocks.chunks(self.epoch)]
+        borders = np.cumsum([0, *sizes])
+        self._span.first = int(np.searchsorted(borders, start, side="right")) - 1
+        self._span.last = int(np.searchsorted(borders, last, side="left"))
+        for batch in self._slice(start - int(borders[self._span.first]), last - start):
+            self._state["batches"] += 1
+            yield batch
+
+    def _slice(self, skip: int, remaining: int) -> Iterator[dict[str, Tensor]]:
+        held: list[dict[str, Tensor]] = []
+        ready = 0
+        for block in self._loader:
+            part = {name: values[skip : skip + remaining] for name, values in block.items()}
+            skip = 0
+            remaining -= _rows(part)
+            ready += _rows(part)
+            held.append(part)
+            while ready >= self.batch_size:
+                batch, held = _take(held, self.batch_size)
+                ready -= self.batch_size
+                yield batch
+        if ready:
+            yield _take(held, ready)[0]
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of batches delivered in it."""
+        return dict(self._state)
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue where the state was taken.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        self._state = {"epoch": int(state_dict["epoch"]), "batches": int(state_dict["batches"])}
+
+
+def _rows(block: dict[str, Tensor]) -> int:
+    return len(next(iter(block.values())))
+
+
+def _take(
+    held: list[dict[str, Tensor]], count: int
+) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """The first rows of a list of blocks, and what is left."""
+    taken: list[dict[str, Tensor]] = []
+    while count:
+        block, size = held[0], _rows(held[0])
+        if size <= count:
+            taken.append(block)
+            held = held[1:]
+            count -= size
+        else:
+            taken.append({name: values[:count] for name, values in block.items()})
+            held = [{name: values[count:] for name, values in block.items()}, *held[1:]]
+            count = 0
+    return {name: torch.cat([t[name] for t in taken]) for name in taken[0]}, held

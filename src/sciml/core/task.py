@@ -1,0 +1,222 @@
+"""The base of all Lightning modules: optimizer, statistics, warm start, guard, precision."""
+
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sciml.core.checkpoint import AtomicCheckpointIO, load_weights
+from sciml.core.optim import (
+    Optim,
+    build_optimizer,
+    build_schedule,
+    freeze,
+    gradient_norm,
+    parameter_groups,
+)
+from sciml.core.report import log_figure
+from sciml.core.settings import caller, keep_plain
+
+SKIPS_IN_A_ROW = 20
+
+
+@contextmanager
+def full_precision(device: torch.device | str) -> Iterator[None]:
+    """Keep a block in the precision of its inputs, also under mixed-precision training.
+
+    Args:
+        device: Device the block runs on.
+    """
+    with torch.autocast(torch.device(device).type, enabled=False):
+        yield
+
+
+class Task(LightningModule, ABC):
+    """A network with its loss, metrics and optimizer.
+
+    A concrete task calls ``super().__init__(optim, ...)`` and then ``self.save_hyperparameters()``;
+    live networks and dataclasses among its arguments are stored as plain values, so that tasks
+    built by hand checkpoint, resume and load exactly as those of the command line.
+
+    Args:
+        optim: How the weights are updated.
+        init_from: Checkpoint whose weights are the starting point, by name and shape.
+        compile: Compile the network in place with ``torch.compile``.
+        figure_every_n_epochs: Epochs between two drawings of the validation figures.
+    """
+
+    def __init__(
+        self,
+        optim: Optim,
+        *,
+        init_from: str | None = None,
+        compile: bool = False,
+        figure_every_n_epochs: int = 10,
+    ) -> None:
+        super().__init__()
+        self.optim = optim
+        self.init_from = init_from
+        self.compile_network = compile
+        self.figure_every_n_epochs = figure_every_n_epochs
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        self._finite_loss = True
+        self._resting: list[nn.Module] = []
+        self._identifiers: Sequence[str | int] = ()
+
+    def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("frame", caller())
+        super().save_hyperparameters(*args, **kwargs)
+        keep_plain(self)
+
+    # what a concrete task may fill in
+
+    def use_statistics(self, statistics: Any) -> None:
+        """Fill buffers with the statistics of the training data; by default there are none."""
+
+    def statistics_to_keep(self) -> tuple[str, ...]:
+        """Buffers that stay those of the new data when training starts from other weights."""
+        return ()
+
+    def identifiers(self, batch: Any) -> Sequence[str | int]:
+        """Names of the samples in a batch, for messages about it; by default none."""
+        return ()
+
+    def no_decay(self, name: str) -> bool:
+        """Whether a parameter is excluded from weight decay besides vectors and scalars."""
+        return False
+
+    def depth(self, name: str) -> int:
+        """Layers between a parameter and the output.
+
+        Raises:
+            ValueError: Unless the concrete task knows the order of its layers.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not order its layers: leave optim.layer_decay at 1"
+        )
+
+    # optimizer
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate; the learning-rate finder reads and writes it."""
+        return self.optim.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optim.lr = value
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        groups = parameter_groups(
+            self.named_parameters(), self.optim, no_decay=self.no_decay, depth=self.depth
+        )
+        grouped = sum(len(group["params"]) for group in groups)
+        trained = sum(p.requires_grad for p in self.parameters())
+        if grouped != trained or not trained:
+            raise ValueError(
+                f"{grouped} of {trained} trainable tensors are in the optimizer; "
+                "optim.frozen must leave something to train"
+            )
+        optimizer = build_optimizer(groups, self.optim)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = build_schedule(optimizer, self.optim, steps)
+        if schedule is None:
+            return optimizer
+        plateau = self.optim.schedule == "plateau"
+        settings: dict[str, Any] = {
+            "scheduler": schedule,
+            "interval": "epoch" if plateau else "step",
+        }
+        if plateau:
+            settings["monitor"] = self.optim.monitor
+        return {"optimizer": optimizer, "lr_scheduler": settings}  # type: ignore[return-value]
+
+    # start of a run
+
+    def setup(self, stage: str) -> None:
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if stage == "fit":
+            self._share_statistics()
+            if self.init_from is not None:
+                load_weights(self, self.init_from, keep=self.statistics_to_keep())
+            self._resting = freeze(self, self.optim.frozen)
+        if self.compile_network:
+            self._compile()
+
+    def _share_statistics(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None or not hasattr(data, "statistics"):
+            return
+        statistics = data.statistics() if self.trainer.is_global_zero else None
+        self.use_statistics(self.trainer.strategy.broadcast(statistics))
+
+    def _compile(self) -> None:
+        for child in self.children():
+            if isinstance(child, nn.Module) and any(True for _ in child.parameters()):
+                child.compile()
+
+    def on_train_start(self) -> None:
+        # A schedule that asks for the number of steps makes Lightning build the loader before it
+        # restores the checkpoint, and then it forgets to hand the loader its place.
+        self.trainer.fit_loop._load_combined_loader_states()
+
+    def train(self, mode: bool = True) -> "Task":
+        super().train(mode)
+        for module in self._resting:
+            module.eval()
+        return self
+
+    # guard against steps that are not finite
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._identifiers = self.identifiers(batch)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        self._finite_loss = self._finite_loss and bool(torch.isfinite(loss.detach()).all())
+        super().backward(loss, *args, **kwargs)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        norm = gradient_norm(self.parameters())
+        finite = self._finite_loss and (norm is None or bool(torch.isfinite(norm)))
+        self._finite_loss = True
+        if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
+            self.skipped_in_a_row = 0
+        else:
+            optimizer.zero_grad(set_to_none=True)  # every optimizer passes over absent gradients
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+        self.log("train/skipped", float(self.skipped), reduce_fx="max", batch_size=1)
+        if self.skipped_in_a_row >= SKIPS_IN_A_ROW:
+            names = ", ".join(str(name) for name in list(self._identifiers)[:16]) or "unknown"
+            raise ValueError(
+                f"{SKIPS_IN_A_ROW} training steps in a row had a loss or gradient that is not "
+                f"finite; samples of the last batch on this rank: {names}. Check these labels, "
+                "lower --model.optim.lr or set --trainer.gradient_clip_val"
+            )
+
+    # figures
+
+    def draws_figures(self) -> bool:
+        """Whether figures are due at this validation."""
+        if self.trainer.sanity_checking or not self.figure_every_n_epochs:
+            return False
+        return self.current_epoch % self.figure_every_n_epochs == 0
+
+    def log_figure(self, name: str, figure: Figure) -> None:
+        """Send a figure to every logger of the run and close it.
+
+        Args:
+            name: Key, such as ``val/forces``.
+            figure: Matplotlib figure.
+        """
+        log_figure(self.trainer.loggers, name, figure, step=self.global_step)

@@ -1,0 +1,125 @@
+"""LightningCLI with the application's callbacks, parser and way with checkpoints."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from sciml.core import checkpoint
+from sciml.core.data import DataModule
+from sciml.core.ema import EMA
+from sciml.core.parser import explain, fail, flags
+from sciml.core.predictions import PredictionWriter
+from sciml.core.provenance import Provenance
+from sciml.core.requeue import Requeue
+from sciml.core.seed import StepSeed
+from sciml.core.task import Task
+
+
+class TrainingParser(LightningArgumentParser):
+    """The parser of the training verbs: exits with code 2 and one sentence."""
+
+    typed: Sequence[str] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong, what may have been meant, and exit.
+
+        Args:
+            message: The library's message; may have several lines.
+            ex: The exception it came from.
+        """
+        fail(explain(message, flags(self), TrainingParser.typed))
+
+
+class SciMLCLI(LightningCLI):
+    """The training verbs: ``fit``, ``validate``, ``test`` and ``predict``.
+
+    Args:
+        args: Words of the command, the verb first.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        _quiet()
+        TrainingParser.typed = list(args)
+        super().__init__(
+            Task,
+            DataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            parser_class=TrainingParser,
+            parser_kwargs={"prog": "sciml", "description": "Train, validate, test and predict."},
+            # a requeued job comes back to its own folder
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "use_distributed_sampler": False,  # our samplers divide the data themselves
+                "inference_mode": False,  # forces are derivatives, in evaluation too
+                "callbacks": [Provenance()],
+            },
+            args=list(args),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(EMA, "ema")
+        parser.add_lightning_class_args(StepSeed, "step_seed")
+        parser.add_lightning_class_args(Requeue, "requeue")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        words = [str(word) for word in args] if isinstance(args, list) else []
+        path = _value_of("--ckpt_path", words)
+        if words[:1] == ["fit"] or path is None or path in {"best", "last", "hpc"}:
+            self.config = parser.parse_args(words)
+            return
+        stored = checkpoint.read(path)
+        config = {"model": checkpoint.model_config(stored, path)}
+        data = checkpoint.data_config(stored)
+        if data is not None:
+            config["data"] = data
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "checkpoint.yaml"
+            file.write_text(yaml.safe_dump(config))
+            self.config = parser.parse_args([words[0], "--config", str(file), *words[1:]])
+        own = self.config[words[0]]
+        own["config"] = [item for item in own["config"] or [] if Path(item.absolute).exists()]
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the settings alone: what the user typed beats what the checkpoint holds."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        # the job is left only after every other callback has seen the event
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda callback: isinstance(callback, Requeue))
+        return trainer
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict through the writer, which keeps nothing in memory.
+
+        Args:
+            kwargs: What the trainer's own method takes.
+        """
+        self.trainer.predict(**(kwargs | {"return_predictions": False}))
+
+
+def _value_of(flag: str, words: Sequence[str]) -> str | None:
+    for place, word in enumerate(words):
+        if word == flag and place + 1 < len(words):
+            return words[place + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
+
+
+def _quiet() -> None:
+    """Leave out the tips of the libraries, and a warning about their own internals."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")

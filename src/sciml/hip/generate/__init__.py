@@ -1,0 +1,1 @@
+"""Makers of Hessian data: engines, molecules, geometries."""

@@ -1,0 +1,1 @@
+"""Units, closed forms and exact rules of molecular Hessians."""
