@@ -22,13 +22,12 @@ from sciml.hip.data.files import open_source
 from sciml.hip.data.record import Record
 from sciml.hip.net import MACEHIP
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.hip.oracle import E3nnMACE
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hip"))
+from oracle import E3nnMACE
+from samples import ELEMENTS, random_molecule
 
 Batch = dict[str, Tensor]
-ELEMENTS, SHARES = (1, 6, 7, 8), (0.5, 0.3, 0.1, 0.1)
 SIZES = (8, 21)  # fewest and most atoms, as in the molecules of HORM
-BOND, CLOSEST = (1.0, 1.5), 0.95  # Å
 CUTOFF = 5.0  # Å
 
 
@@ -70,24 +69,10 @@ def _records(options: argparse.Namespace) -> list[Record]:
     rng = np.random.default_rng(0)
     if options.data is None:
         sizes = rng.integers(SIZES[0], SIZES[1] + 1, options.batch)
-        return [_random_molecule(int(size), rng) for size in sizes]
+        return [random_molecule(int(size), seed) for seed, size in enumerate(sizes)]
     source = open_source(options.data)
     chosen = rng.permutation(len(source))[: options.batch]
     return [source[int(index)] for index in chosen]
-
-
-def _random_molecule(size: int, rng: np.random.Generator) -> Record:
-    """Atoms that are bonded to earlier ones and keep apart from all others."""
-    positions = np.zeros((1, 3))
-    while len(positions) < size:
-        direction = rng.normal(size=3)
-        step = rng.uniform(*BOND) * direction / np.linalg.norm(direction)
-        candidate = positions[rng.integers(len(positions))] + step
-        if np.linalg.norm(positions - candidate, axis=1).min() > CLOSEST:
-            positions = np.vstack([positions, candidate])
-    numbers = rng.choice(ELEMENTS, size, p=SHARES).astype(np.int64)
-    label = np.zeros((3 * size, 3 * size))
-    return Record(numbers, positions, 0.0, np.zeros((size, 3)), label)
 
 
 def _train(net: nn.Module, batch: Batch) -> None:

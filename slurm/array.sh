@@ -5,7 +5,7 @@
 #   SHARDS=50 SMILES=molecules.smi slurm/array.sh data/hip/train hip generate
 #
 # A shard that was cut off goes on when the line is repeated. The folder is data as it is:
-#   slurm/train.sh configs/hip/horm.yaml --data.train data/hip/train
+#   slurm/train.sh configs/hip/demo.yaml --data.train data/hip/train
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail

@@ -158,7 +158,8 @@ def call_verb(function: Callable[..., Any], title: str, words: Sequence[str]) ->
     """Run a typed function with flags named after its parameters.
 
     A word right behind the verb is its first parameter, the thing it works on, unless all
-    parameters are keyword-only; a word that begins with a dash is never taken for it.
+    parameters are keyword-only; a word that begins with a dash is never taken for it. A flag of a
+    boolean parameter needs no value.
 
     Args:
         function: What to call; its docstring is the help.
@@ -184,6 +185,11 @@ def call_verb(function: Callable[..., Any], title: str, words: Sequence[str]) ->
         title = f"{title} {first.name.upper()}"
         if words and not words[0].startswith("-"):
             words[0] = f"--{first.name}={words[0]}"
+    switches = {f"--{name}" for name, one in parameters.items() if one.annotation is bool}
+    for place, word in enumerate(words):
+        following = words[place + 1 : place + 2]
+        if word in switches and following not in (["true"], ["false"]):
+            words[place] = f"{word}=true"
     return auto_cli(function, args=words, as_positional=False, parser_class=Parser, prog=title)
 
 

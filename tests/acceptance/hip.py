@@ -34,7 +34,7 @@ def small_fit(bench: Bench) -> list[str]:
     return [
         "-c", "configs/trainer/cpu.yaml", "-c", "configs/hip/horm_sample.yaml",
         f"--data.train={small_data(bench)}", "--data.fractions=[0.63,0.185,0.185]",
-        "--data.batch_size=4", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
+        "--data.batch_size=4", "--model.net.elements=[1,6,8]", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
         *SMALL,
     ]  # fmt: skip
 

@@ -68,7 +68,9 @@ def check_help(bench: Bench, case: Case) -> str:
         start = time.perf_counter()
         text = bench.sciml("--help").stdout
         times.append(time.perf_counter() - start)
-    missing = [verb for verb in ["fit", "validate", "test", "predict", *case.verbs] if verb not in text]
+    missing = [
+        verb for verb in ["fit", "validate", "test", "predict", *case.verbs] if verb not in text
+    ]
     assert not missing, f"not in the help: {missing}"
     assert min(times) < 5, f"{min(times):.1f} s"
     return f"{min(times):.1f} s (best of 3)"
@@ -225,7 +227,11 @@ def check_signal(bench: Bench, case: Case, when: str) -> str:
     expected = base_run(bench, case)
     name = f"signal_{when}"
     folder = bench.folder / name
-    for old in [*folder.glob("checkpoints/*.ckpt"), *folder.glob("marks/*"), *folder.glob("scontrol*")]:
+    for old in [
+        *folder.glob("checkpoints/*.ckpt"),
+        *folder.glob("marks/*"),
+        *folder.glob("scontrol*"),
+    ]:
         old.unlink()
     flags = run_flags(bench, case, name, 0, 1)
     overlay = Path(flags[flags.index(str(folder / "overlay.yaml"))])

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
+from ranks import PARTS, gradient_of, reduce_share
 
 from sciml.core.metrics import Means, gather_rows, global_mean, world_size
 
@@ -50,55 +50,11 @@ def test_an_unknown_name_is_an_error() -> None:
         Means(["mean"]).update({"other": (torch.tensor(1.0), torch.tensor(1))})
 
 
-PARTS = ((0, 2), (2, 9))  # two graphs on the first process, seven on the second
-
-
-def _worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(PARTS)
-    )
-    gradient, mean = _gradient(*PARTS[rank])
-    dist.all_reduce(gradient)  # DDP averages gradients over the processes
-    means = Means(["mean"])
-    means.update({"mean": (torch.tensor(float(sum(range(*PARTS[rank])))), _count(*PARTS[rank]))})
-    rows = gather_rows([{"id": float(i)} for i in range(*PARTS[rank])])
-    torch.save(
-        {
-            "gradient": gradient / len(PARTS),
-            "mean": mean,
-            "metric": means.compute()["mean"],
-            "ids": [row["id"] for row in rows],
-        },
-        f"{folder}/{rank}.pt",
-    )
-    dist.destroy_process_group()
-
-
-def _count(first: int, last: int) -> torch.Tensor:
-    return torch.tensor(last - first)
-
-
-def _gradient(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient of two means, one over graphs and one over their unequal numbers of atoms."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(9, 4, generator=generator, dtype=torch.float64)
-    atoms = torch.arange(1, 10)
-    weight = torch.ones(4, dtype=torch.float64, requires_grad=True)
-    errors = (inputs @ weight).square()[first:last]
-    sums = torch.stack([errors.sum(), (errors * atoms[first:last]).sum()])
-    counts = torch.stack([_count(first, last), atoms[first:last].sum()])
-    mean = global_mean(sums, counts)
-    mean.sum().backward()
-    assert weight.grad is not None
-    return weight.grad, mean.detach()
-
-
 @pytest.mark.ddp
 def test_two_processes_with_unequal_graphs_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_worker, args=(str(tmp_path),), nprocs=len(PARTS))
+    mp.spawn(reduce_share, args=(str(tmp_path),), nprocs=len(PARTS))
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(len(PARTS))]
-    gradient, mean = _gradient(0, 9)
+    gradient, mean = gradient_of(0, 9)
     for result in results:
         torch.testing.assert_close(result["gradient"], gradient, rtol=1e-12, atol=0)
         assert result["metric"].item() == pytest.approx(4.0)  # mean of 0..8

@@ -1,13 +1,15 @@
-"""A task and a data module small enough to train in a test: noisy lines with dropout."""
+"""A task and data small enough to train in a test, and the means to compare whole runs."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.core.mixins import HyperparametersMixin
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 from torchmetrics import MeanAbsoluteError
@@ -17,11 +19,14 @@ from sciml.core.ema import EMA
 from sciml.core.optim import Optim
 from sciml.core.requeue import Requeue
 from sciml.core.seed import StepSeed
+from sciml.core.stream import ChunkSource, StreamLoader, StreamOrder
 from sciml.core.task import Task
+
+EVALUATED = 13  # samples of every split but train: odd, so that two ranks are uneven
 
 
 class ToyNet(nn.Module, HyperparametersMixin):
-    """Two layers with dropout, and an index buffer that must never be averaged.
+    """Two layers with dropout, and buffers that must never be averaged.
 
     Args:
         width: Hidden units.
@@ -34,6 +39,7 @@ class ToyNet(nn.Module, HyperparametersMixin):
         self.drop = nn.Dropout(0.2)
         self.last = nn.Linear(width, 1)
         self.register_buffer("index", torch.arange(5000))
+        self.register_buffer("even", torch.arange(50) % 2 == 0)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +50,7 @@ class ToyNet(nn.Module, HyperparametersMixin):
 
 
 class ToyTask(Task):
-    """Regress a line.
+    """Regress a line, with noise drawn in the training step.
 
     Args:
         net: Network.
@@ -53,7 +59,7 @@ class ToyTask(Task):
     """
 
     def __init__(
-        self, net: ToyNet, optim: Optim = Optim(), init_from: str | None = None
+        self, net: ToyNet, optim: Optim = Optim(lr=0.01), init_from: str | None = None
     ) -> None:
         super().__init__(optim, init_from=init_from)
         self.save_hyperparameters()
@@ -61,83 +67,160 @@ class ToyTask(Task):
         self.val_mae = MeanAbsoluteError()
         self.test_mae = MeanAbsoluteError()
 
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-        x, y, _ = batch
+    def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
+        x, y = batch[0], batch[1]
         loss = (self.net(x + 0.1 * torch.randn_like(x)) - y).abs().mean()
         self.log("train/loss", loss, batch_size=len(y))
         return loss
 
-    def validation_step(self, batch: list[Tensor], index: int) -> None:
-        x, y, _ = batch
-        self.val_mae(self.net(x), y)
-        self.log("val/mae", self.val_mae, batch_size=len(y))
+    def validation_step(self, batch: Sequence[Tensor], index: int) -> None:
+        self.val_mae(self.net(batch[0]), batch[1])
+        self.log("val/mae", self.val_mae, batch_size=len(batch[1]))
 
-    def test_step(self, batch: list[Tensor], index: int) -> None:
-        x, y, _ = batch
-        self.test_mae(self.net(x), y)
-        self.log("test/mae", self.test_mae, batch_size=len(y))
+    def test_step(self, batch: Sequence[Tensor], index: int) -> None:
+        self.test_mae(self.net(batch[0]), batch[1])
+        self.log("test/mae", self.test_mae, batch_size=len(batch[1]))
 
-    def predict_step(self, batch: list[Tensor], index: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: Sequence[Tensor], index: int) -> dict[str, Tensor]:
         return {"y": self.net(batch[0]), "id": batch[2]}
 
-    def identifiers(self, batch: list[Tensor]) -> list[int]:
+    def identifiers(self, batch: Sequence[Tensor]) -> list[int]:
         return [int(value) for value in batch[2]]
+
+    def depth(self, name: str) -> int:
+        return 0 if name.startswith("net.last") else 1
+
+
+def points(split: Split, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, labels and numbers of the points of a split."""
+    rng = np.random.default_rng(["train", "val", "test", "predict"].index(split))
+    x = torch.from_numpy(rng.normal(size=(count, 2)).astype("float32"))
+    return x, x @ torch.tensor([1.0, -2.0]), torch.arange(count)
 
 
 class ToyData(DataModule):
-    """Points on a noisy line.
+    """Points on a line.
 
     Args:
-        size: Training points; validation and test have 13.
+        size: Training points.
         batch_size: Points a batch.
         num_workers: Loader processes.
+        samples_per_epoch: Length of a training epoch.
         sized: Give every point a size, so that batches are size-aware.
-        poison: Index of a training point whose label is NaN.
+        poison: Training points from this one on have a NaN label.
     """
 
     def __init__(
         self,
-        size: int = 37,
+        size: int = 14,
         batch_size: int = 4,
         num_workers: int = 0,
+        samples_per_epoch: int | None = None,
         sized: bool = False,
         poison: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers)
+        super().__init__(batch_size, num_workers, samples_per_epoch=samples_per_epoch)
         self.save_hyperparameters()
         self.size = size
         self.sized = sized
         self.poison = poison
 
     def dataset(self, split: Split) -> Dataset[Any]:
-        rng = np.random.default_rng(["train", "val", "test", "predict"].index(split))
-        count = self.size if split == "train" else 13
-        x = torch.from_numpy(rng.normal(size=(count, 2)).astype("float32"))
-        y = x @ torch.tensor([1.0, -2.0])
+        x, y, number = points(split, self.size if split == "train" else EVALUATED)
         if split == "train" and self.poison is not None:
             y[self.poison :] = torch.nan
-        return TensorDataset(x, y, torch.arange(count))
+        return TensorDataset(x, y, number)
 
-    def sizes(self, split: Split) -> np.ndarray | None:
+    def sizes(self, split: Split) -> NDArray[np.int64] | None:
         if not self.sized:
             return None
-        return np.arange(self.size if split == "train" else 13) % 7 + 1
+        return np.arange(self.size if split == "train" else EVALUATED) % 7 + 1
+
+    @property
+    def budget(self) -> int | None:
+        return 12
 
 
-def make_trainer(folder: Path, epochs: int = 3, *extra: Callback, **kwargs: Any) -> Trainer:
-    """A quiet CPU trainer with the application's callbacks that keeps every checkpoint."""
-    every = ModelCheckpoint(
-        dirpath=folder / "every",
-        filename="{step}",
-        save_top_k=-1,
-        every_n_train_steps=1,
-        save_last=True,
-    )
+class ToySource(ChunkSource):
+    """The training points in chunks of one to four rows; notes what is read.
+
+    Args:
+        size: Training points.
+        log: File that gets a line for every chunk that is read, by any process.
+    """
+
+    def __init__(self, size: int = 14, log: Path | None = None) -> None:
+        borders = np.minimum(np.cumsum([0, *(np.arange(size) % 4 + 1)]), size)
+        self.borders = np.unique(borders).tolist()
+        self.chunk_rows = np.diff(self.borders).tolist()
+        self.log = log
+        self.rows = [column.numpy() for column in points("train", size)]
+
+    def read(self, chunk: int) -> dict[str, NDArray[np.generic]]:
+        if self.log is not None:
+            with self.log.open("a") as file:
+                file.write(f"{chunk}\n")
+        part = slice(self.borders[chunk], self.borders[chunk + 1])
+        return {name: rows[part] for name, rows in zip(("x", "y", "id"), self.rows, strict=True)}
+
+
+class StreamedBatches(StreamLoader):
+    """The loader of a stream, with batches as the toy task takes them."""
+
+    def __iter__(self) -> Any:
+        return (tuple(batch.values()) for batch in super().__iter__())
+
+
+class ToyStream(ToyData):
+    """The same points with a streamed training split."""
+
+    def train_dataloader(self) -> StreamedBatches:  # type: ignore[override]
+        order = StreamOrder(seed=self.seed, chunks_per_block=2, rank=self._rank())
+        source = ToySource(self.size)
+        return StreamedBatches(source, order, self.batch_size, num_workers=self.num_workers)
+
+
+class Keep(Checkpoint):
+    """Write a checkpoint wherever ModelCheckpoint could, named after step and hook."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _save(self, trainer: Trainer, hook: str) -> None:
+        if not trainer.sanity_checking:
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step:03d}-{hook}.ckpt")
+
+    def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+        if (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save(trainer, "batch")
+
+    def on_validation_end(self, trainer: Trainer, *rest: Any) -> None:
+        if (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._save(trainer, "validation")
+
+    def on_train_epoch_end(self, trainer: Trainer, *rest: Any) -> None:
+        self._save(trainer, "epoch")
+
+
+class Validations(Callback):
+    """Remember what every validation of a fit found, by optimizer step."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, float] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self.found[trainer.global_step] = float(trainer.callback_metrics["val/mae"])
+
+
+def make_trainer(folder: Path, *callbacks: Callback, **kwargs: Any) -> Trainer:
+    """A quiet CPU trainer with the application's callbacks."""
     settings: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,
-        "max_epochs": epochs,
+        "max_epochs": 3,
         "logger": False,
+        "enable_checkpointing": any(isinstance(one, Checkpoint) for one in callbacks),
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "use_distributed_sampler": False,
@@ -145,25 +228,35 @@ def make_trainer(folder: Path, epochs: int = 3, *extra: Callback, **kwargs: Any)
         "default_root_dir": folder,
         "log_every_n_steps": 1,
     }
-    given = list(extra) or [EMA(0.9), StepSeed(7), every]
-    return Trainer(callbacks=[*given, Requeue()], **(settings | kwargs))
+    given = list(callbacks)
+    for make in (lambda: EMA(0.9), lambda: StepSeed(7), Requeue):
+        if not any(isinstance(one, type(make())) for one in given):
+            given.insert(0, make())
+    return Trainer(callbacks=given, **(settings | kwargs))
 
 
-def final_state(path: Path) -> dict[str, Any]:
-    """Everything a resumed run has to reproduce: raw and averaged weights, optimizer, schedule."""
+def make_task(optim: Optim = Optim(lr=0.01), make: Callable[..., ToyTask] = ToyTask) -> ToyTask:
+    """A toy task whose first weights are always the same."""
+    torch.manual_seed(0)
+    return make(ToyNet(), optim)
+
+
+def final_state(trainer: Trainer) -> dict[str, Any]:
+    """All that a resumed run has to reproduce: weights, average, optimizer, schedule, callbacks."""
+    path = Path(trainer.default_root_dir) / "final.ckpt"
+    trainer.save_checkpoint(path)
     content = torch.load(path, weights_only=True)
-    keep = ("state_dict", "raw_state", "ema", "optimizer_states", "lr_schedulers")
-    return {name: content[name] for name in keep if name in content}
+    kept = ("state_dict", "raw_state", "ema", "optimizer_states", "lr_schedulers")
+    return {name: content.get(name) for name in kept}
 
 
-def same(left: Any, right: Any) -> bool:
-    """Whether two nested states are equal to the last bit."""
-    if isinstance(left, Tensor):
-        return bool(torch.equal(left, right))
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(
-            same(a, b) for a, b in zip(left, right, strict=True)
-        )
-    return bool(left == right)
+def differences(left: Any, right: Any, where: str = "") -> list[str]:
+    """Places where two nested states are not equal to the last bit."""
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return [] if torch.equal(left, right) else [where]
+    if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
+        return [d for key in left for d in differences(left[key], right[key], f"{where}/{key}")]
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        pairs = enumerate(zip(left, right, strict=True))
+        return [d for place, (a, b) in pairs for d in differences(a, b, f"{where}/{place}")]
+    return [] if type(left) is type(right) and left == right else [f"{where}: {left} {right}"]

@@ -1,3 +1,5 @@
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,13 @@ def packed_file(tmp_path: Path, records: list[Record]) -> Path:
 @pytest.fixture
 def extxyz_file(tmp_path: Path, records: list[Record]) -> Path:
     return write_extxyz(tmp_path / "springs.extxyz", records)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the first process tells the user."""
+    with (
+        caplog.at_level(logging.INFO, logger="lightning.pytorch"),
+        caplog.at_level(logging.INFO, logger="lightning.fabric"),
+    ):
+        yield caplog

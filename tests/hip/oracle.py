@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sciml.hip.net import MACEHIP
 from sciml.hip.net.coupling import monomials, num_components, product_basis
 from sciml.hip.net.interaction import Layer
-from sciml.hip.net.linear import SILU_SCALE, MLP
+from sciml.hip.net.linear import SILU_SCALE
 from sciml.hip.physics.layout import assemble
 from sciml.hip.physics.radial import bessel, polynomial_cutoff
 from sciml.hip.physics.rules import project
@@ -41,7 +41,9 @@ class E3nnMACE(nn.Module):
             list(range(net.max_ell + 1)), normalize=True, normalization="component"
         )
         neighbors = net.num_neighbors.item()
-        self.layers = nn.ModuleList(E3nnLayer(layer, net.max_ell, neighbors) for layer in net.layers)
+        self.layers = nn.ModuleList(
+            E3nnLayer(layer, net.max_ell, neighbors) for layer in net.layers
+        )
         self.readouts = nn.ModuleList(
             _perceptron([module.weight for module in readout.children()])
             for readout in net.readouts

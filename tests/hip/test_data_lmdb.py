@@ -1,9 +1,5 @@
 import multiprocessing
-import os
 import pickle
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,28 +21,7 @@ from hypothesis import strategies as st
 from sciml.hip.data.files import open_source
 from sciml.hip.data.labels import Labels
 from sciml.hip.data.lmdb import LmdbSource
-from sciml.hip.data.pickled import DAMAGE, Fields
 from sciml.hip.data.record import Record
-
-
-class Attack:
-    """Pickles to a call of ``os.system`` that makes a file."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch {self.witness}",)
-
-
-class NestedAttack:
-    """Pickles to a tensor storage whose bytes hold the attack."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return torch.storage._load_from_bytes, (self.content,)
 
 
 def test_records_come_back(lmdb_file: Path, records: list[Record]) -> None:
@@ -151,62 +126,17 @@ def test_sizes_are_right_when_records_differ_in_their_fields(tmp_path: Path) -> 
     assert source[1].hessian is None
 
 
-def test_attack_is_refused_and_not_run(tmp_path: Path) -> None:
-    witness = tmp_path / "witness"
-    source = LmdbSource(_attacked(tmp_path, pickle.dumps(Attack(witness))))
-    with pytest.raises(ValueError, match=r"record 0 of .* asks to run (posix|nt)\.system"):
-        source[0]
-    assert not witness.exists()
-
-
-def test_attack_inside_a_tensor_is_refused_and_not_run(tmp_path: Path) -> None:
-    witness = tmp_path / "witness"
-    fields = molecule_fields(spring_record((6, 1, 1), 3))
-    for protocol in (2, 4):  # the first is what torch itself writes
-        inner = NestedAttack(pickle.dumps(Attack(witness), protocol=protocol))
-        for value in (pickle.dumps(inner), pickled_molecule(fields | {"extra": inner})):
-            source = LmdbSource(_attacked(tmp_path, value))
-            with pytest.raises(ValueError, match=r"record 0 of .* is not read: .*do not trust"):
-                source[0]
-    assert not witness.exists()
-    pickle.loads(pickle.dumps(Attack(witness)))
-    assert witness.exists()  # the attack itself works
-
-
-@pytest.mark.parametrize("name", ["length", "0"])
-def test_attack_in_the_count_is_refused(tmp_path: Path, name: str) -> None:
-    witness = tmp_path / "witness"
-    attack = pickle.dumps(Attack(witness))
-    path = write_lmdb(tmp_path / "x.lmdb", {b"length": pickle.dumps(1)} | {name.encode(): attack})
-    with pytest.raises(ValueError, match="refused"):
-        LmdbSource(path).declared_e0  # noqa: B018
-    assert not witness.exists()
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_damaged_bytes_raise_only_what_is_caught(data: st.DataObject) -> None:
-    content = bytearray(pickled_molecule(molecule_fields(spring_record((6, 1), 3))))
-    place = data.draw(st.integers(0, len(content) - 1))
-    content[place] = data.draw(st.integers(0, 255))
-    with suppress(DAMAGE):
-        Fields(bytes(content[: data.draw(st.integers(0, len(content)))])).verify()
-
-
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.004, 0.1, 0.5, 0.99, 0.99999])
 def test_truncated_file_is_one_sentence(tmp_path: Path, lmdb_file: Path, share: float) -> None:
     whole = lmdb_file.read_bytes()
     cut = tmp_path / "cut.lmdb"
     cut.write_bytes(whole[: int(share * len(whole))])
-    code = "from sciml.hip.data.files import open_source; import sys; open_source(sys.argv[1])[0]"
-    if share == 0.5:  # a process of its own: a missing page would kill it
-        done = subprocess.run([sys.executable, "-c", code, cut], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert "ValueError" in done.stderr
-        assert "copy it again" in done.stderr
-    else:
-        with pytest.raises(ValueError, match="copy it again"):
-            LmdbSource(cut)[0]
+    # in a process of its own: reading a page that is missing kills it
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        sentence = pool.apply_async(_refusal, (cut,)).get(timeout=20)
+    assert "copy it again" in sentence
+    assert str(cut) in sentence
+    assert "\n" not in sentence
 
 
 def test_missing_record_is_named(tmp_path: Path) -> None:
@@ -256,6 +186,14 @@ def test_replaced_file_is_read_anew(tmp_path: Path) -> None:
     assert (len(first), len(second)) == (2, 5)
 
 
+def _refusal(path: Path) -> str:
+    try:
+        open_source(path)[0]
+    except ValueError as error:
+        return str(error)
+    return "it was read"
+
+
 def _positions(source: LmdbSource) -> np.ndarray:
     return source[3].positions
 
@@ -263,8 +201,3 @@ def _positions(source: LmdbSource) -> np.ndarray:
 def _entries(fields: list[dict[str, torch.Tensor]]) -> dict[bytes, bytes]:
     entries = {str(i).encode(): pickled_molecule(one) for i, one in enumerate(fields)}
     return entries | {b"length": pickle.dumps(len(fields))}
-
-
-def _attacked(folder: Path, value: bytes) -> Path:
-    (folder / "x.lmdb").unlink(missing_ok=True)
-    return write_lmdb(folder / "x.lmdb", {b"length": pickle.dumps(1), b"0": value})

@@ -111,7 +111,7 @@ def test_molecule_table_is_sorted_csv_with_empty_cells(tmp_path: Path) -> None:
     rows = [{"id": 7, "atoms": 3, "zpe_mae": float("nan")}, {"id": 2, "atoms": 5, "zpe_mae": 0.25}]
     path = tmp_path / "test" / "molecules.csv"
     write_text(path, molecule_table(rows))
-    read = list(csv.DictReader(path.open()))
+    read = list(csv.DictReader(StringIO(path.read_text())))
     assert [row["id"] for row in read] == ["2", "7"]
     assert [row["zpe_mae"] for row in read] == ["0.25", ""]
     assert [entry.name for entry in path.parent.iterdir()] == ["molecules.csv"]

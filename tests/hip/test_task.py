@@ -6,121 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from springs import PARTS, STIFFNESS, SpringData, Springs, share, spring_records, train_on_share
+from torch import nn
 
-from sciml.core.data import DataModule, Split
-from sciml.core.metrics import global_mean
 from sciml.core.optim import Optim
 from sciml.hip.data.batch import collate
-from sciml.hip.data.record import Record
 from sciml.hip.loss import HIPLoss
-from sciml.hip.metrics import HIPMetrics
-from sciml.hip.net.base import HIPNet
-from sciml.hip.physics.blocks import MeanBlocks, PriorFit, frame_blocks, pair_geometry, sum_rule
-from sciml.hip.physics.layout import assemble
-from sciml.hip.physics.statistics import HessianStatistics
 from sciml.hip.task import HIPTask
-
-Batch = dict[str, Tensor]
-STIFFNESS, LENGTH = 3.0, 1.5  # eV/Å² and Å of the springs that make the labels
-
-
-class Springs(HIPNet):
-    """A spring between every pair, and a head of one stiffness along the pair.
-
-    Args:
-        head: Whether there is a Hessian head.
-    """
-
-    def __init__(self, head: bool = True) -> None:
-        super().__init__((1, 6), 4.0)
-        self.save_hyperparameters()
-        self.stiffness = nn.Parameter(torch.ones(1, 1))
-        self.head = nn.Parameter(torch.ones(1)) if head else None
-        self.register_buffer("e0", torch.zeros(2, dtype=torch.float64))
-
-    def forward(self, batch: Batch, hessian: bool = True, forces: bool = True) -> Batch:
-        grad = torch.is_grad_enabled()
-        with torch.enable_grad():
-            positions = batch["pos"].float().requires_grad_()
-            distance, direction = pair_geometry(positions, batch)
-            energies = self.stiffness[0] * (distance - LENGTH).square() / 2
-            energy = energies.new_zeros(len(batch["ptr"]) - 1)
-            energy = energy.index_add(0, batch["batch"][batch["pair_i"]], energies)
-            pull = torch.autograd.grad(energy.sum(), positions, create_graph=grad)[0]
-        constants = torch.zeros_like(energy, dtype=torch.float64).index_add(
-            0, batch["batch"], self.e0[self.species(batch["z"])]
-        )
-        output = {"energy": energy.double(), "forces": -pull}
-        output["total_energy"] = output["energy"] + constants
-        if hessian and self.head is not None:
-            stiff = self.head.expand(len(distance))
-            pair = frame_blocks(-stiff, 0 * stiff, direction)
-            output["hessian"] = assemble(pair, sum_rule(pair, batch), batch)
-        return output if grad else {name: value.detach() for name, value in output.items()}
-
-    def set_statistics(self, stats: HessianStatistics) -> None:
-        self.e0.copy_(stats.e0)
-
-
-def spring_records(count: int, seed: int, labelled: bool = True) -> list[Record]:
-    rng = np.random.default_rng(seed)
-    net = Springs()
-    nn.init.constant_(net.stiffness, STIFFNESS)
-    nn.init.constant_(net.head, STIFFNESS)
-    made = []
-    for index in range(count):
-        size = int(rng.integers(2, 6))
-        record = Record(rng.choice([1, 6], size), rng.normal(size=(size, 3)), identifier=index)
-        truth = {k: v.detach() for k, v in net(collate([record], 4.0)).items()}
-        if labelled:
-            record.energy = float(truth["energy"]) - 10.0 * size
-            record.forces = truth["forces"].double().numpy()
-            record.hessian = truth["hessian"][0].double().numpy()
-        made.append(record)
-    return made
-
-
-class SpringData(DataModule):
-    """Random molecules held together by springs.
-
-    Args:
-        labelled: Whether the training molecules carry labels.
-        r_max: Radius of the neighbour tables in Å.
-    """
-
-    def __init__(self, labelled: bool = True, r_max: float = 4.0) -> None:
-        super().__init__(batch_size=4, num_workers=0)
-        self.save_hyperparameters()
-        self.labelled = labelled
-        self.r_max = r_max
-
-    def dataset(self, split: Split) -> Dataset[Any]:
-        if split == "train":
-            return spring_records(12, 1, self.labelled)  # type: ignore[return-value]
-        return spring_records(7, 2)  # type: ignore[return-value]
-
-    @property
-    def collate(self) -> Any:
-        return collate_springs
-
-    def statistics(self) -> HessianStatistics:
-        batch = collate(spring_records(12, 1), 4.0)
-        prior, blocks = PriorFit((1, 6)), MeanBlocks((1, 6))
-        prior.update(batch)
-        blocks.update(batch)
-        e0 = torch.full((2,), -10.0, dtype=torch.float64)
-        return HessianStatistics(
-            (1, 6), e0, e0, 1.0, 1.0, 1.0, prior.solve(), blocks.solve(), counts={}
-        )
-
-
-def collate_springs(records: list[Record]) -> Batch:
-    return collate(records, 4.0)
 
 
 def trainer(folder: Path, **settings: Any) -> Trainer:
@@ -218,18 +112,19 @@ def test_training_without_any_label_is_a_quiet_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "data", "settings", "words"),
+    ("task", "data", "precision", "words"),
     [
-        (Springs(), SpringData(r_max=3.0), {}, "--data.batching.r_max 4.0"),
-        (Springs(head=False), SpringData(), {}, "--model.loss.hessian 0"),
-        (Springs(), SpringData(), {"precision": "bf16-true"}, "trainer.precision bf16-true"),
+        (HIPTask(Springs()), SpringData(r_max=3.0), "32-true", "--data.batching.r_max 4.0"),
+        (HIPTask(Springs(head=False)), SpringData(), "32-true", "--model.loss.hessian 0"),
+        (HIPTask(Springs(), loss=HIPLoss(hessian=0)), SpringData(), "32-true", "net.head null"),
+        (HIPTask(Springs()), SpringData(), "bf16-true", "trainer.precision bf16-true"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(
-    net: Springs, data: SpringData, settings: dict[str, Any], words: str, tmp_path: Path
+    task: HIPTask, data: SpringData, precision: Any, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        trainer(tmp_path, max_epochs=1, **settings).fit(HIPTask(net), data)
+        trainer(tmp_path, max_epochs=1, precision=precision).fit(task, data)
 
 
 def test_a_network_without_head_trains_on_energy_and_forces(tmp_path: Path) -> None:
@@ -240,44 +135,11 @@ def test_a_network_without_head_trains_on_energy_and_forces(tmp_path: Path) -> N
     assert "val/score" in run.callback_metrics
 
 
-PARTS = (slice(0, 2), slice(2, 7))  # molecules of the two processes
-
-
-def _share(part: slice) -> tuple[list[Tensor], dict[str, float]]:
-    """Gradients of the training loss, and the metrics, of some of seven molecules."""
-    torch.manual_seed(0)
-    chosen = spring_records(7, 3)
-    chosen[0].hessian = None  # the counts of the ranks differ by label, too
-    batch = collate(chosen[part], 4.0)
-    task = HIPTask(Springs().double())
-    prediction = task(batch)
-    terms = task.loss.terms(prediction, batch)
-    sums = torch.stack([total.double() for total, _ in terms.values()])
-    counts = torch.stack([count for _, count in terms.values()])
-    task._weighted(dict(zip(terms, global_mean(sums, counts).unbind(), strict=True))).backward()
-    metrics = HIPMetrics("val")
-    metrics.update({k: v.detach() for k, v in prediction.items()}, batch)
-    values = {name: value.item() for name, value in metrics.compute().items()}
-    return [p.grad for p in task.parameters() if p.grad is not None], values
-
-
-def _worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=len(PARTS))
-    gradients, values = _share(PARTS[rank])
-    for gradient in gradients:
-        dist.all_reduce(gradient)
-        gradient /= len(PARTS)
-    torch.save({"gradients": gradients, "values": values}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.mark.ddp
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_and_metrics_of_one(tmp_path: Path) -> None:
-    mp.spawn(_worker, args=(str(tmp_path),), nprocs=len(PARTS))
-    gradients, values = _share(slice(0, 7))
+    mp.spawn(train_on_share, args=(str(tmp_path),), nprocs=len(PARTS))
+    gradients, values = share(slice(0, 7))
     for rank in range(len(PARTS)):
         result = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(result["gradients"], gradients, rtol=1e-6, atol=1e-9)

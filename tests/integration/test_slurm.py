@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from sciml.cli import main
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sh"))
@@ -124,6 +127,26 @@ def test_train_starts_one_fit_on_all_nodes(cluster: Cluster) -> None:
     assert environment["WANDB_RUN_ID"] == "sciml-815"
     assert environment["WANDB_RESUME"] == "allow"
     assert environment["OMP_NUM_THREADS"] == environment["SRUN_CPUS_PER_TASK"] == "8"
+
+
+@pytest.mark.parametrize("script", ["train.sh", "scan.sh"])
+def test_the_command_line_is_accepted(
+    cluster: Cluster, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cluster.folder / "list.txt").write_text("--model.optim.lr 3e-3\n")
+    given = ["configs/hip/demo.yaml", *(["list.txt"] if script == "scan.sh" else [])]
+    job = {"SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NUM_NODES": "1", "SLURM_ARRAY_TASK_ID": "0"}
+    _, words, _ = cluster.call(script, *given, "--data.batch_size", "3", **TASK, **job)
+    with pytest.raises(SystemExit) as left:
+        main([*words[1:], "--print_config"])
+    out, err = capsys.readouterr()
+    assert left.value.code == 0, err
+    config = yaml.safe_load(out)
+    assert config["ckpt_path"] == "last"
+    assert config["trainer"]["devices"] == "4"
+    assert config["data"]["init_args"]["batch_size"] == 3
+    (plugin,) = config["trainer"]["plugins"]
+    assert plugin["init_args"]["auto_requeue"] is False
 
 
 def test_requeued_job_types_the_same_line(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ def tracked() -> tuple[Path, ...]:
         return tuple(ROOT / name for name in sorted(names) if (ROOT / name).is_file())
     files = (path for path in sorted(ROOT.rglob("*")) if path.is_file())
     return tuple(path for path in files if not _is_output(path))
+
+
+def described(docstring: str) -> list[str]:
+    """Names under ``Args`` of a docstring, in order."""
+    section = re.search(r"^Args:\n((?:(?: .*)?\n)+)", f"{docstring}\n", re.MULTILINE)
+    return re.findall(r"^    (\w+):", section[1], re.MULTILINE) if section else []
 
 
 def _module(path: Path) -> Module:

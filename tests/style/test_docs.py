@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from repository import ROOT, tracked
-from test_rules import described
+from repository import ROOT, described, tracked
 
-from sciml.cli import TRAINING_VERBS, domain_verbs, main
+from sciml.cli import DOMAINS, TRAINING, main, verb_function, verbs
 
 CPU = ["-c", "configs/trainer/cpu.yaml"]
 DEMO = ["-c", "configs/hip/demo.yaml"]
@@ -29,10 +28,14 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def asks_for_help(words: list[str]) -> bool:
+    return any(word.endswith(".help") for word in words)
+
+
 def accepted(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What a command would run with, after it was parsed without being run."""
     with pytest.raises(SystemExit) as left:
-        main([*words, "--print_config"])
+        main(words if asks_for_help(words) else [*words, "--print_config"])
     out, err = capsys.readouterr()
     assert left.value.code == 0, f"sciml {shlex.join(words)}: {err}"
     return str(out)
@@ -46,7 +49,8 @@ def lines_of(path: Path) -> Iterator[str]:
             yield from (line.strip() for line in block.replace("\\\n", " ").splitlines())
         yield from INLINE.findall(text)
     else:
-        yield from (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+        comments = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+        yield from (line.split(" (")[0] for line in comments)
 
 
 def commands(path: Path) -> list[list[str]]:
@@ -65,7 +69,7 @@ def commands(path: Path) -> list[list[str]]:
 
 def completed(words: list[str]) -> list[str]:
     """A shown command with what it leaves out, and without a checkpoint that does not exist."""
-    if words[0] not in TRAINING_VERBS:
+    if words[0] not in TRAINING or asks_for_help(words):
         return words
     line = " ".join(words[1:])
     rest = shlex.split(re.sub(r"--ckpt_path[ =]\S+", "", line))
@@ -74,14 +78,15 @@ def completed(words: list[str]) -> list[str]:
 
 
 SHOWN = {
-    f"{name_of(path)}: {' '.join(words)}": words
+    " ".join(words): (name_of(path), words)
     for path in [*PAGES, *CONFIGS]
     for words in commands(path)
 }
 
 
-@pytest.mark.parametrize("words", SHOWN.values(), ids=SHOWN.keys())
+@pytest.mark.parametrize(("page", "words"), SHOWN.values(), ids=SHOWN.keys())
 def test_shown_command_is_accepted(
+    page: str,
     words: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -93,13 +98,35 @@ def test_shown_command_is_accepted(
             own = tmp_path / value  # a file of the reader's
             own.parent.mkdir(parents=True, exist_ok=True)
             own.write_text("{}\n")
-    if not words or "--help" in words or "--version" in words:
-        names = {name for name, verbs in domain_verbs().items() for _ in verbs}
-        assert not words or words[0] in {*TRAINING_VERBS, *names, "--help", "--version"}
-    elif words[0] in TRAINING_VERBS or len(words) > 2:
+    known = {*TRAINING, *DOMAINS, "--help", "--version"}
+    assert not words or words[0] in known, page
+    if words[:1] and words[0] in DOMAINS and len(words) > 1:
+        assert words[1] in verbs(words[0]), page
+    if len(words) > 2 and words[-1] not in {"-c", "--help"}:  # more than the name of a verb
         accepted(completed(words), capsys)
-    else:
-        assert words[1] in domain_verbs()[words[0]]
+
+
+def settings_of(tree: object, path: str = "") -> set[str]:
+    """Dotted names of all settings in a configuration, as they are typed."""
+    if not isinstance(tree, dict):
+        return {path}
+    names = {path} if path else set()
+    for key, value in tree.items():
+        inner = path if key == "init_args" else f"{path}.{key}".lstrip(".")
+        names |= settings_of(value, inner)
+    return names
+
+
+def test_named_settings_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    known = settings_of(yaml.safe_load(accepted(["fit", *CPU, *DEMO], capsys)))
+    groups = "model|data|trainer|ema|step_seed|requeue|predictions"
+    named = re.compile(rf"(?<![\w.])(?:--)?((?:{groups})(?:\.[a-zA-Z_]\w*)+)(?![\w.*/(]|\.py)")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        shown = "\n".join([*FENCE.findall(text), *re.findall("`([^`\n]+)`", text)])
+        names = {name.replace(".init_args", "") for name in named.findall(shown)}
+        names = {name for name in names if Path(name).suffix not in {".h5", ".mdb"}}
+        assert {name.removesuffix(".help") for name in names} <= known, name_of(page)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
@@ -124,23 +151,24 @@ def test_config_begins_by_saying_what_it_is(path: Path) -> None:
 
 
 def test_every_domain_has_a_demo() -> None:
-    for domain in domain_verbs():
+    for domain in DOMAINS:
         assert (ROOT / "configs" / domain / "demo.yaml").exists()
         assert (ROOT / "docs" / f"{domain}.md").exists()
 
 
-def test_verbs_describe_every_flag() -> None:
-    for domain, verbs in domain_verbs().items():
-        for name, function in verbs.items():
-            if name != "_help":
-                flags = list(inspect.signature(function).parameters)
-                assert described(inspect.getdoc(function) or "") == flags, f"{domain} {name}"
+VERBS = [(domain, verb) for domain in DOMAINS for verb in verbs(domain)]
+
+
+@pytest.mark.parametrize(("domain", "verb"), VERBS)
+def test_verb_describes_every_flag(domain: str, verb: str) -> None:
+    function = verb_function(domain, verb)
+    flags = list(inspect.signature(function).parameters)
+    assert described(inspect.getdoc(function) or "") == flags
 
 
 def test_readme_lists_every_verb() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    verbs = {f"{domain} {name}" for domain, verbs in domain_verbs().items() for name in verbs}
-    wanted = {*TRAINING_VERBS, *(verb for verb in verbs if "_help" not in verb)}
+    wanted = [*TRAINING, *(f"{domain} {verb}" for domain, verb in VERBS)]
     assert not [verb for verb in wanted if f"`sciml {verb}" not in text]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from file_endings import complaints
-from repository import ROOT, Module, modules, tracked
+from repository import ROOT, Module, described, modules, tracked
 
 DOMAINS = {module.domain for module in modules()} - {"", "core"}
 ROOMS = {  # room: rooms of its domain that it may import, besides itself and core
@@ -69,12 +69,6 @@ def test_pytest_stays_in_the_tests() -> None:
         if path.suffix == ".py" and "tests" not in path.parts:
             module = Module("", path, ast.parse(path.read_text(encoding="utf-8")))
             assert "pytest" not in {name.split(".")[0] for name in module.imports()}, path
-
-
-def described(docstring: str) -> list[str]:
-    """Names under ``Args`` of a docstring, in order."""
-    section = re.search(r"^Args:\n((?:(?: .*)?\n)+)", f"{docstring}\n", re.MULTILINE)
-    return re.findall(r"^    (\w+):", section[1], re.MULTILINE) if section else []
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:

@@ -48,22 +48,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             part.replace(target)
         except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
-            part.unlink(missing_ok=True)
             kept = " the earlier file there is intact;" if target.exists() else ""
             raise OSError(
                 f"checkpoint {target} could not be written ({error});{kept} "
                 "free space or set --trainer.default_root_dir, then resume with --ckpt_path"
             ) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Everything in a checkpoint, on the CPU; see `read`.
+
+        Args:
+            path: A file written by a sciml run.
+            map_location: Not used.
+            weights_only: Not used: no pickled code runs.
+        """
+        return read(path, mapped=False)
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path, *, mapped: bool = True) -> dict[str, Any]:
     """Everything in a checkpoint, opened without executing pickled code.
 
     Args:
         path: A file written by a sciml run.
+        mapped: Map tensors from the file, for a quick look; otherwise copy them to memory.
 
     Returns:
-        Lightning's checkpoint dictionary; tensors are mapped from the file.
+        Lightning's checkpoint dictionary.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -73,8 +87,8 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give --ckpt_path an existing .ckpt file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise ValueError(
             f"{path} is not a readable checkpoint (truncated, or it holds objects other than "
@@ -95,6 +109,8 @@ def model_config(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint")
     Raises:
         ValueError: If the task, or a class nested in its settings, is not one of sciml.
     """
+    from sciml.core.task import Task
+
     arguments = dict(checkpoint["hyper_parameters"])
     arguments.pop("_instantiator", None)
     class_path = arguments.pop("_class_path", "")
@@ -105,6 +121,9 @@ def model_config(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint")
                 f"{path} names the class '{name}', which is not part of sciml; it is not loaded, "
                 "because importing it would run foreign code"
             )
+    task_class = _import(class_path, path)
+    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
+        raise ValueError(f"{path} names '{class_path}', which is no task of sciml")
     return config
 
 
@@ -135,9 +154,6 @@ def load(path: str | Path) -> "Task":
 
     checkpoint = read(path)
     config = model_config(checkpoint, path)
-    task_class = _import(config["class_path"], path)
-    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
-        raise ValueError(f"{path} names '{config['class_path']}', which is no task of sciml")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Task, "model")
     parsed = parser.parse_object({"model": config})

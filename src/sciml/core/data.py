@@ -108,13 +108,15 @@ class DataModule(LightningDataModule, ABC):
             split: Which part.
 
         Raises:
-            ValueError: If the split is empty, or smaller than the number of ranks in training.
+            ValueError: If the split is empty, or makes no batch for some of the processes.
         """
         dataset = self.dataset(split)
-        train = split == "train" and not self._overfitting()
+        size = len(cast(Sized, dataset))
+        if not size:
+            raise ValueError(f"the {split} split has no samples; see the data files under --data")
         sampler = EpochSampler(
-            len(cast(Sized, dataset)),
-            train=train,
+            size,
+            train=split == "train" and not self._overfitting(),
             seed=self.seed,
             rank=self._rank(),
             samples_per_epoch=self.samples_per_epoch,
@@ -125,10 +127,11 @@ class DataModule(LightningDataModule, ABC):
             batches = FixedBatches(sampler, self.batch_size)
         else:
             batches = SizedBatches(sampler, self.batch_size, sizes, self.cost, self.budget)
-        if train and not len(batches):
+        if not batches.fewest:  # a process without batches would leave the others waiting for ever
             raise ValueError(
-                f"{sampler.size} training samples make no step for {sampler.rank.count} "
-                "processes; use fewer processes, a smaller --data.batch_size or more data"
+                f"{sampler.samples} samples of the {split} split make no batch for some of "
+                f"{sampler.rank.count} processes; use fewer processes, a smaller "
+                "--data.batch_size or more data"
             )
         return ResumableLoader(
             dataset,

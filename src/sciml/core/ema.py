@@ -35,12 +35,17 @@ class EMA(Callback):
         self.raw: dict[str, Tensor] = {}  # filled exactly while the average is in place
         self.updates = 0
         self.seen_step = 0
+        self._module: LightningModule | None = None  # whose raw weights these are
         self._restored: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            self._swap_out(pl_module)  # a second fit in one process goes on from the raw weights
-        if stage == "fit" and self.decay and str(trainer.precision) in {"bf16-true", "16-true"}:
+        if stage != "fit":
+            return
+        if self._module is pl_module:
+            self._swap_out()  # a second fit in one process goes on from the raw weights
+        self.average, self.raw, self.updates = {}, {}, 0
+        self._module = self._restored = None
+        if self.decay and str(trainer.precision) in {"bf16-true", "16-true"}:
             raise ValueError(
                 f"trainer.precision {trainer.precision} rounds the averaged weights away; "
                 "use bf16-mixed, or switch the average off with --ema.decay 0"
@@ -85,12 +90,13 @@ class EMA(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            self._swap_out(pl_module)
+            self._swap_out()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        self._swap_out(pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._swap_out()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.updates:
@@ -105,14 +111,27 @@ class EMA(Callback):
         checkpoint["raw_state"] = {
             name: self.raw.get(name, weights[name]).clone() for name in self.average
         }
-        if self.updates:
-            for name, value in self.average.items():
-                weights[name] = value.to(weights[name].dtype)
+        self.write_average(checkpoint)
         checkpoint["ema"] = {
             "average": {name: value.clone() for name, value in self.average.items()},
             "updates": self.updates,
             "seen_step": self.seen_step,
         }
+
+    def write_average(self, checkpoint: dict[str, Any]) -> None:
+        """Put the average in the place of the raw weights.
+
+        Args:
+            checkpoint: What Lightning collected; its ``state_dict`` is edited in place.
+        """
+        if not self.updates:
+            return
+        weights = checkpoint["state_dict"]
+        places = {weights[name].data_ptr(): name for name in self.average}
+        for name, value in weights.items():  # tied weights have several names
+            first = places.get(value.data_ptr())
+            if first is not None and value.numel():
+                weights[name] = self.average[first].to(value.dtype, copy=True)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -131,13 +150,13 @@ class EMA(Callback):
     def _swap_in(self, pl_module: LightningModule) -> None:
         if self.raw:
             return
-        trained = _trained(pl_module)
-        self.raw = {name: p.detach().clone() for name, p in trained.items()}
+        self._module = pl_module
+        self.raw = {name: p.detach().clone() for name, p in _trained(pl_module).items()}
         _write(pl_module, self.average)
 
-    def _swap_out(self, pl_module: LightningModule) -> None:
-        if self.raw:
-            _write(pl_module, self.raw)
+    def _swap_out(self) -> None:
+        if self.raw and self._module is not None:
+            _write(self._module, self.raw)
             self.raw = {}
 
 

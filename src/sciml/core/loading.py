@@ -4,6 +4,7 @@ Sizes in the docstrings: n samples, w ranks.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,9 @@ class EpochSampler(Sampler[int]):
         train: Shuffle, and drop the remainder; otherwise keep the order of the data set.
         seed: First number of the key of every permutation.
         rank: The process that draws.
-        samples_per_epoch: Length of a training epoch; the next epoch goes on where this one
-            stopped, so that every sample is seen equally often. By default the whole set.
+        samples_per_epoch: Length of a training epoch, rounded down to a multiple of the ranks; the
+            next epoch goes on where this one stopped, so that every sample is seen equally often.
+            By default the whole set.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class EpochSampler(Sampler[int]):
         self.train = train
         self.seed = seed
         self.rank = rank
-        self.samples = (samples_per_epoch or size) if train else size
+        self.samples = size
+        if train and samples_per_epoch is not None:
+            self.samples = samples_per_epoch - samples_per_epoch % rank.count
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -110,13 +114,18 @@ class FixedBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return math.ceil(len(self.sampler) / self.batch_size)
 
+    @property
+    def fewest(self) -> int:
+        """Batches of the rank that has the fewest."""
+        return math.ceil(self.sampler.samples // self.sampler.rank.count / self.batch_size)
+
 
 class SizedBatches(Sampler[list[int]]):
     """Batches of samples of similar size, so that little of a padded batch is padding.
 
     In training, windows of 50 batches are sorted by size with jitter, cut into batches, and the
     batches shuffled; rank r takes batches r, r + w, …. A budget closes a batch early. The number
-    of batches is that of the first epoch: a later epoch that would make more leaves the surplus
+    of batches is that of the first epoch: a later epoch that would make more leaves random ones
     out, one that would make fewer splits its largest batches.
 
     Args:
@@ -138,6 +147,8 @@ class SizedBatches(Sampler[list[int]]):
         self.sampler = sampler
         self.batch_size = batch_size
         self.sizes = np.asarray(sizes, dtype=np.int64)
+        if len(self.sizes) != sampler.size:
+            raise ValueError(f"{len(self.sizes)} sizes were given for {sampler.size} samples")
         self.costs = self.sizes if cost is None else cost(self.sizes)
         self.budget = budget
         first = EpochSampler(
@@ -148,8 +159,9 @@ class SizedBatches(Sampler[list[int]]):
         )
         batches = len(self._cut(first))
         ranks = sampler.rank
+        self.fewest = batches // ranks.count
         if sampler.train:
-            self.length = batches // ranks.count
+            self.length = self.fewest
         else:
             self.length = len(range(ranks.index, batches, ranks.count))
 
@@ -158,8 +170,8 @@ class SizedBatches(Sampler[list[int]]):
         batches = self._cut(self.sampler)
         if self.sampler.train:
             rng = np.random.default_rng((self.sampler.seed, self.sampler.epoch, 1))
-            batches = _resize(batches, self.length * ranks.count)
             batches = [batches[place] for place in rng.permutation(len(batches))]
+            batches = _resize(batches, self.length * ranks.count)
         return iter(batches[ranks.index :: ranks.count][: self.length])
 
     def __len__(self) -> int:
@@ -217,16 +229,63 @@ class _Remaining(Sampler[list[int]]):
                 yield batch
 
 
-class ResumableLoader:
-    """A data loader that continues in the middle of an epoch.
+class Resumable(ABC):
+    """A loader that continues in the middle of an epoch.
 
-    It iterates a torch ``DataLoader`` and counts what it delivered. After ``load_state_dict`` the
-    next iteration leaves out the batches that were delivered before, without reading them, if it
-    belongs to the same epoch; a checkpoint from the end of an epoch starts the next one whole.
+    It counts what it delivered. After ``load_state_dict`` the next iteration leaves out the batches
+    that were delivered before, if it belongs to the same epoch; a checkpoint from the end of an
+    epoch starts the next one whole, and any other iteration starts at the first batch.
+
+    Args:
+        loader: What reads in the background; Lightning stops its living processes.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self._epoch = -1
+        self._delivered = 0
+        self._restored = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    @property
+    def _iterator(self) -> Any:  # Lightning stops living loader processes through this
+        return self.loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self.loader._iterator = value
+
+    def _start(self, epoch: int) -> int:
+        """Begin an iteration; returns how many of its batches were delivered before."""
+        if not self._restored or self._epoch != epoch:
+            self._epoch, self._delivered = epoch, 0
+        self._restored = False
+        return self._delivered
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of batches delivered in it."""
+        return {"epoch": self._epoch, "batches": self._delivered}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue where the state was taken.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        self._epoch, self._delivered = int(state_dict["epoch"]), int(state_dict["batches"])
+        self._restored = True
+
+
+class ResumableLoader(Resumable):
+    """Batches of a map-style data set; those delivered before an interruption are not read again.
 
     Args:
         dataset: Map-style data set.
-        batches: Which samples make up which batch; its ``sampler`` knows the epoch.
+        batches: Which samples make up which batch; its ``sampler`` knows the epoch, and Lightning
+            sets it there.
         collate: Makes a batch of a list of samples; None leaves it to torch.
         num_workers: Loader processes; they stay alive between epochs.
         pin_memory: Put batches into page-locked memory.
@@ -241,48 +300,26 @@ class ResumableLoader:
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
+        self.dataset = dataset
         self.batch_sampler = batches
-        self.sampler = batches.sampler  # where Lightning sets the epoch
         self._remaining = _Remaining(batches)
-        self.loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=self._remaining,
-            collate_fn=collate,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=pin_memory,
+        super().__init__(
+            DataLoader(
+                dataset,
+                batch_sampler=self._remaining,
+                collate_fn=collate,
+                num_workers=num_workers,
+                persistent_workers=num_workers > 0,
+                pin_memory=pin_memory,
+            )
         )
-        self._state = {"epoch": -1, "batches": 0}
-
-    @property
-    def _iterator(self) -> Any:  # Lightning stops living loader processes through this
-        return self.loader._iterator
-
-    @_iterator.setter
-    def _iterator(self, value: Any) -> None:
-        self.loader._iterator = value
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Any]:
         # a generator: its first line runs at the first batch, when the epoch has been set
-        epoch = self.sampler.epoch
-        if self._state["epoch"] != epoch or self._state["batches"] >= len(self):
-            self._state = {"epoch": epoch, "batches": 0}
-        self._remaining.skip = self._state["batches"]
+        self._remaining.skip = self._start(self.batch_sampler.sampler.epoch)
         for batch in self.loader:
-            self._state["batches"] += 1
+            self._delivered += 1
             yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and number of batches delivered in it."""
-        return dict(self._state)
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue where the state was taken.
-
-        Args:
-            state_dict: What `state_dict` returned.
-        """
-        self._state = {"epoch": int(state_dict["epoch"]), "batches": int(state_dict["batches"])}

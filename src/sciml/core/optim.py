@@ -1,7 +1,6 @@
-"""How weights are updated: optimizer, schedule, parameter groups."""
+"""How weights are updated: settings, parameter groups, optimizer."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -9,7 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from sciml.core.muon import MuonAdamW
+from sciml.core.settings import plain
+
+FIXED = ("name", "layer_decay", "frozen")  # what decides which state belongs to which parameter
 
 
 @dataclass
@@ -25,12 +28,13 @@ class Optim:
         betas: Decay of the running mean and mean square; the first is the momentum of sgd, muon.
         eps: Added to the root of the mean square.
         schedule: Shape of the learning rate over the run.
-        warmup: Linear warm-up: a fraction of all steps if below 1, else a number of steps.
+        warmup: Linear warm-up: a fraction of all steps if below 1, else a number of steps; not with
+            ``plateau``.
         min_lr: Lowest learning rate, as a fraction of ``lr``.
         gamma: Factor an epoch of ``exponential``.
         factor: Factor of ``plateau``.
-        patience: Epochs without improvement before ``plateau`` acts.
-        monitor: Logged metric that ``plateau`` watches; lower is better.
+        patience: Validations, as a rule one an epoch, without improvement before ``plateau`` acts.
+        monitor: Validation metric that ``plateau`` watches; lower is better.
         pct_start: Rising fraction of ``onecycle``.
         period: Length of the first cycle of ``cosine_restarts``: a fraction of all steps if at
             most 1, else a number of steps; every next cycle is twice as long.
@@ -110,7 +114,7 @@ def parameter_groups(
         depth: Layers between a parameter and the output; asked only with layer decay.
 
     Returns:
-        Groups with ``params``, ``weight_decay`` and ``lr``.
+        Groups with ``params``, ``weight_decay``, ``lr`` and its peak ``initial_lr``.
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in named:
@@ -120,7 +124,12 @@ def parameter_groups(
         scale = 1.0 if optim.layer_decay == 1.0 else optim.layer_decay ** depth(name)
         groups.setdefault((decays, scale), []).append(parameter)
     return [
-        {"params": params, "weight_decay": optim.weight_decay * decays, "lr": optim.lr * scale}
+        {
+            "params": params,
+            "weight_decay": optim.weight_decay * decays,
+            "lr": optim.lr * scale,
+            "initial_lr": optim.lr * scale,
+        }
         for (decays, scale), params in groups.items()
     ]
 
@@ -139,153 +148,73 @@ def build_optimizer(groups: list[dict[str, Any]], optim: Optim) -> Optimizer:
     return AdamW(groups, **shared)
 
 
-class MuonAdamW(Optimizer):
-    """Muon for matrices and AdamW for every other tensor, seen as one optimizer.
-
-    Source: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024).
-
-    Args:
-        groups: Parameter groups with ``params``, ``lr`` and ``weight_decay``.
-        lr: Default learning rate.
-        betas: AdamW's decay rates; the first is Muon's momentum.
-        eps: AdamW's epsilon.
-    """
-
-    def __init__(
-        self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float
-    ) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ValueError("optim.name muon needs torch 2.9 or newer; use adamw")
-        self._parts: list[Optimizer] = []
-        super().__init__([dict(group) for group in groups], {"lr": lr})
-        matrices = self._split(groups, matrix=True)
-        others = self._split(groups, matrix=False)
-        if matrices:
-            self._parts.append(
-                torch.optim.Muon(matrices, lr=lr, momentum=betas[0], adjust_lr_fn="match_rms_adamw")
-            )
-        if others:
-            self._parts.append(AdamW(others, lr=lr, betas=betas, eps=eps))
-        self._link()
-
-    @staticmethod
-    def _split(groups: list[dict[str, Any]], *, matrix: bool) -> list[dict[str, Any]]:
-        chosen = [
-            {**group, "params": [p for p in group["params"] if (p.ndim == 2) == matrix]}
-            for group in groups
-        ]
-        return [group for group in chosen if group["params"]]
-
-    def _link(self) -> None:
-        # the groups and states are the parts' own: a schedule that writes lr reaches them
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
-        self.state.clear()
-        for part in self._parts:
-            self.state.update(part.state)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Update all weights once.
-
-        Args:
-            closure: Evaluates the loss and its gradients.
-
-        Returns:
-            What the closure returned.
-        """
-        result = None
-        if closure is not None:
-            with torch.enable_grad():
-                result = closure()
-        for part in self._parts:
-            part.step()
-        self.state.clear()
-        for part in self._parts:
-            self.state.update(part.state)
-        return result
-
-    def state_dict(self) -> dict[str, Any]:
-        """States of both parts."""
-        return {"parts": [part.state_dict() for part in self._parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both parts.
-
-        Args:
-            state_dict: What `state_dict` returned.
-        """
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self._link()
-
-
-def build_schedule(optimizer: Optimizer, optim: Optim, steps: int) -> LRScheduler | None:
-    """The learning-rate schedule of the settings, stepped once an optimizer step.
-
-    Args:
-        optimizer: Optimizer whose groups hold their peak learning rates.
-        optim: Settings; ``plateau`` is stepped once an epoch instead.
-        steps: Optimizer steps of the whole run.
-
-    Returns:
-        The schedule, or None for a constant rate without warm-up.
-    """
-    if optim.schedule == "plateau":
-        return ReduceLROnPlateau(
-            optimizer,
-            factor=optim.factor,
-            patience=optim.patience,
-            min_lr=optim.lr * optim.min_lr,
-        )
-    if optim.schedule == "onecycle":
-        peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        return OneCycleLR(
-            optimizer,
-            max_lr=peaks,
-            total_steps=max(steps, 1) + 1,
-            pct_start=optim.pct_start,
-            cycle_momentum=False,
-            final_div_factor=1.0 / (25.0 * max(optim.min_lr, 1e-4)),
-        )
-    if optim.schedule == "constant" and optim.warmup == 0:
-        return None
-    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, optim, steps))
-
-
-def learning_rate_factor(step: int, optim: Optim, steps: int) -> float:
-    """Learning rate at a step as a fraction of its peak.
-
-    Args:
-        step: Optimizer steps made so far.
-        optim: Settings; ``exponential`` decays by ``gamma`` a hundredth of the run, so that it
-            does not depend on the size of an epoch.
-        steps: Optimizer steps of the whole run.
-
-    Returns:
-        Factor in ``[0, 1]``: ``min(warm-up, shape)``.
-    """
-    warmup = optim.warmup * steps if optim.warmup < 1 else optim.warmup
-    rise = min(1.0, (step + 1) / (warmup + 1))
-    after, length = max(0.0, step - warmup), max(1.0, steps - warmup)
-    if optim.schedule == "cosine":
-        shape = _cosine(min(1.0, after / length), optim.min_lr)
-    elif optim.schedule == "cosine_restarts":
-        first = optim.period * steps if optim.period <= 1 else optim.period
-        cycle = math.floor(math.log2(after / first + 1))
-        start = first * (2**cycle - 1)
-        shape = _cosine((after - start) / (first * 2**cycle), optim.min_lr)
-    elif optim.schedule == "exponential":
-        shape = max(optim.min_lr, optim.gamma ** (100 * after / length))
-    else:
-        shape = 1.0
-    return rise * shape
-
-
-def _cosine(progress: float, lowest: float) -> float:
-    return lowest + (1 - lowest) * (1 + math.cos(math.pi * progress)) / 2
-
-
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor | None:
     """Euclidean norm over all gradients, or None when there are none."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients) if gradients else None
+
+
+def set_peaks(
+    groups: Sequence[dict[str, Any]],
+    schedules: Sequence[dict[str, Any]],
+    optim: Optim,
+    peaks: Sequence[float],
+) -> None:
+    """Move learning rates to other peaks, keeping their place in the schedule.
+
+    Args:
+        groups: Parameter groups of an optimizer or of its state; edited in place.
+        schedules: States of its schedules; edited in place.
+        optim: Settings.
+        peaks: New peak of every group.
+    """
+    for group, peak in zip(groups, peaks, strict=True):
+        group["lr"] *= peak / group["initial_lr"]
+        group["initial_lr"] = peak
+    for state in schedules:
+        state["_last_lr"] = [group["lr"] for group in groups]
+        if "base_lrs" in state:
+            state["base_lrs"] = list(peaks)
+        if "min_lrs" in state:  # of a plateau
+            state["min_lrs"] = [optim.lr * optim.min_lr] * len(groups)
+
+
+def update_stored(checkpoint: dict[str, Any], optim: Optim, built: Optimizer) -> None:
+    """Make the settings of a resumed run win over those its checkpoint was written with.
+
+    Lightning restores the learning rate, decay, … from the checkpoint and would silently ignore
+    other settings. Without a difference nothing is touched: the resume is exact to the last bit.
+
+    Args:
+        checkpoint: Its optimizer and schedule states are edited in place.
+        optim: Settings of this run.
+        built: Fresh optimizer of this run, whose groups hold the new values.
+
+    Raises:
+        ValueError: If the states cannot belong to an optimizer with the new settings.
+    """
+    stored = checkpoint["hyper_parameters"].get("optim")
+    if not isinstance(stored, Mapping):
+        return
+    old, new = plain(Optim()) | dict(stored), plain(optim)
+    if old == new:
+        return
+    changed = [name for name in FIXED if old[name] != new[name]]
+    if old["schedule"] != new["schedule"] and "plateau" in {old["schedule"], new["schedule"]}:
+        changed.append("schedule")
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"optim.{name} is {new[name]} but was {old[name]} in the run that is resumed; keep it, "
+            "or start a new run from its weights with --model.init_from"
+        )
+    state = checkpoint["optimizer_states"][0]
+    parts = state.get("parts", [state])  # muon has two
+    groups = [group for part in parts for group in part["param_groups"]]
+    for group, fresh in zip(groups, built.param_groups, strict=True):
+        group |= {k: fresh[k] for k in ("weight_decay", "betas", "eps", "momentum") if k in group}
+    schedules = checkpoint["lr_schedulers"]
+    for schedule in schedules:
+        schedule |= {k: new[k] for k in ("factor", "patience") if k in schedule}
+    if (old["lr"], old["min_lr"]) != (new["lr"], new["min_lr"]):
+        set_peaks(groups, schedules, optim, [group["lr"] for group in built.param_groups])

@@ -81,7 +81,8 @@ def fan_out(
     is renamed once the task returns: whatever ends a run, a file without ``.part`` is complete,
     and the next run skips it. A task that raises, or whose process dies, is a failure of its key
     alone: the reason goes to ``failures.jsonl`` in the folder, and the next run tries it again.
-    Every task runs with one thread.
+    Every task runs with one thread; in this process, libraries that were loaded before and are
+    not torch keep theirs.
 
     Args:
         work: Function of a module (processes import it by name); called with item, part, seed.
@@ -99,7 +100,8 @@ def fan_out(
     Raises:
         ValueError: If a key cannot be a file name, or `workers` is below 1.
     """
-    _check(items, workers)
+    check_workers(workers)
+    _check_keys(items)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {key: folder / key for key in items}
     tasks = [
@@ -131,6 +133,16 @@ def available_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def check_workers(workers: int | None) -> None:
+    """Check a number of processes, where nothing has been written yet.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; give at least 1")
 
 
 @contextmanager
@@ -228,9 +240,7 @@ def _collect(
     return failures
 
 
-def _check(items: Mapping[str, Item], workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; give at least 1")
+def _check_keys(items: Mapping[str, Item]) -> None:
     for key in items:
         if not _KEY.fullmatch(key) or key.endswith(".part") or key == FAILURES:
             raise ValueError(f"'{key}' cannot name a result file; use letters, digits and _ . + -")

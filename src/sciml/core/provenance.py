@@ -26,25 +26,26 @@ class Provenance(Callback):
 
     def __init__(self) -> None:
         self._start = 0.0
+        self._file: Path | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.perf_counter()
-        if trainer.is_global_zero and trainer.log_dir and not _dry(trainer):
+        folder = trainer.log_dir  # a collective: every rank has to ask
+        self._file = None
+        if trainer.is_global_zero and folder and not _dry(trainer):
+            self._file = Path(folder) / "provenance.json"
             data = trainer.datamodule  # type: ignore[attr-defined]
             files = data.files() if hasattr(data, "files") else []
-            write_json(Path(trainer.log_dir) / "provenance.json", describe(trainer, files))
+            write_json(self._file, describe(trainer, files))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (trainer.is_global_zero and trainer.log_dir) or _dry(trainer):
-            return
-        path = Path(trainer.log_dir) / "provenance.json"
-        content = json.loads(path.read_text()) if path.exists() else describe(trainer, [])
-        content |= {
-            "wall_seconds": round(time.perf_counter() - self._start, 1),
-            "peak_memory_mib": peak_memory_mib(),
-            "steps": trainer.global_step,
-        }
-        write_json(path, content)
+        if self._file is not None:
+            end = {
+                "wall_seconds": round(time.perf_counter() - self._start, 1),
+                "peak_memory_mib": peak_memory_mib(),
+                "steps": trainer.global_step,
+            }
+            write_json(self._file, json.loads(self._file.read_text()) | end)
 
 
 def describe(trainer: Trainer, files: Iterable[Path]) -> dict[str, Any]:

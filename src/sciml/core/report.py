@@ -23,7 +23,6 @@ def house_style() -> Iterator[None]:
         yield
 
 
-@rank_zero_only
 def log_figure(loggers: Sequence[Logger], name: str, figure: Figure, step: int) -> None:
     """Send a figure to every logger that takes one and close it.
 
@@ -33,6 +32,12 @@ def log_figure(loggers: Sequence[Logger], name: str, figure: Figure, step: int) 
         figure: Matplotlib figure.
         step: Optimizer step it belongs to.
     """
+    _send(loggers, name, figure, step)
+    plt.close(figure)
+
+
+@rank_zero_only
+def _send(loggers: Sequence[Logger], name: str, figure: Figure, step: int) -> None:
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(name, figure, global_step=step, close=False)
@@ -41,7 +46,6 @@ def log_figure(loggers: Sequence[Logger], name: str, figure: Figure, step: int) 
         elif isinstance(logger, MLFlowLogger):
             file = f"{name.replace('/', '_')}_{step}.png"
             logger.experiment.log_figure(logger.run_id, figure, file)
-    plt.close(figure)
 
 
 def metric_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:

@@ -7,7 +7,6 @@ several chunks of the epoch's order, shuffled together.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sciml.core.loading import Rank
+from sciml.core.loading import Rank, Resumable
 
 Rows = Mapping[str, NDArray[np.generic]]
 
@@ -93,7 +92,7 @@ class _Span(torch.utils.data.Sampler[int]):
         return iter(range(self.first, self.last))
 
 
-class StreamLoader:
+class StreamLoader(Resumable):
     """Batches of a stream: the same ones in the same order for any number of workers.
 
     Every worker reads whole blocks, so no chunk is decoded twice; the main process slices batches
@@ -121,28 +120,21 @@ class StreamLoader:
         self.batch_size = batch_size
         self.epoch = 0
         self._span = _Span()
-        self._loader: DataLoader[dict[str, Tensor]] = DataLoader(
-            self.blocks,
-            batch_size=None,
-            sampler=self._span,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=pin_memory,
+        super().__init__(
+            DataLoader(
+                self.blocks,
+                batch_size=None,
+                sampler=self._span,
+                num_workers=num_workers,
+                persistent_workers=num_workers > 0,
+                pin_memory=pin_memory,
+            )
         )
-        self._state = {"epoch": -1, "batches": 0}
 
     @property
     def sampler(self) -> "StreamLoader":
         """Where Lightning sets the epoch."""
         return self
-
-    @property
-    def _iterator(self) -> Any:  # Lightning stops living loader processes through this
-        return self._loader._iterator
-
-    @_iterator.setter
-    def _iterator(self, value: Any) -> None:
-        self._loader._iterator = value
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration belongs to.
@@ -166,24 +158,22 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         # a generator: its first line runs at the first batch, when the epoch has been set
-        if self._state["epoch"] != self.epoch or self._state["batches"] >= len(self):
-            self._state = {"epoch": self.epoch, "batches": 0}
         self.blocks.epoch.fill_(self.epoch)
         first, last = self._range()
-        start = first + self._state["batches"] * self.batch_size
+        start = min(first + self._start(self.epoch) * self.batch_size, last)
         rows = np.asarray(self.blocks.source.chunk_rows)
         sizes = [int(rows[chunks].sum()) for chunks in self.blocks.chunks(self.epoch)]
         borders = np.cumsum([0, *sizes])
         self._span.first = int(np.searchsorted(borders, start, side="right")) - 1
         self._span.last = int(np.searchsorted(borders, last, side="left"))
         for batch in self._slice(start - int(borders[self._span.first]), last - start):
-            self._state["batches"] += 1
+            self._delivered += 1
             yield batch
 
     def _slice(self, skip: int, remaining: int) -> Iterator[dict[str, Tensor]]:
         held: list[dict[str, Tensor]] = []
         ready = 0
-        for block in self._loader:
+        for block in self.loader:
             part = {name: values[skip : skip + remaining] for name, values in block.items()}
             skip = 0
             remaining -= _rows(part)
@@ -195,18 +185,6 @@ class StreamLoader:
                 yield batch
         if ready:
             yield _take(held, ready)[0]
-
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and number of batches delivered in it."""
-        return dict(self._state)
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue where the state was taken.
-
-        Args:
-            state_dict: What `state_dict` returned.
-        """
-        self._state = {"epoch": int(state_dict["epoch"]), "batches": int(state_dict["batches"])}
 
 
 def _rows(block: dict[str, Tensor]) -> int:

@@ -1,28 +1,37 @@
 """The base of all Lightning modules: optimizer, statistics, warm start, guard, precision."""
 
+import math
+import warnings
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from sciml.core.checkpoint import AtomicCheckpointIO, load_weights
+from sciml.core.checkpoint import AtomicCheckpointIO, check_fit, load_weights
+from sciml.core.ema import EMA
 from sciml.core.optim import (
     Optim,
     build_optimizer,
-    build_schedule,
     freeze,
     gradient_norm,
     parameter_groups,
+    set_peaks,
+    update_stored,
 )
 from sciml.core.report import log_figure
+from sciml.core.resume import note_place, take_place
+from sciml.core.schedule import Length, PlateauSteps, build_schedule
 from sciml.core.settings import caller, keep_plain
 
 SKIPS_IN_A_ROW = 20
@@ -44,7 +53,9 @@ class Task(LightningModule, ABC):
 
     A concrete task calls ``super().__init__(optim, ...)`` and then ``self.save_hyperparameters()``;
     live networks and dataclasses among its arguments are stored as plain values, so that tasks
-    built by hand checkpoint, resume and load exactly as those of the command line.
+    built by hand checkpoint, resume and load exactly as those of the command line. One that
+    overrides a hook defined here calls the inherited one too, in ``on_load_checkpoint`` after its
+    own edits.
 
     Args:
         optim: How the weights are updated.
@@ -62,7 +73,7 @@ class Task(LightningModule, ABC):
         figure_every_n_epochs: int = 10,
     ) -> None:
         super().__init__()
-        self.optim = optim
+        self.optim = replace(optim)  # the learning-rate finder writes to it
         self.init_from = init_from
         self.compile_network = compile
         self.figure_every_n_epochs = figure_every_n_epochs
@@ -71,10 +82,13 @@ class Task(LightningModule, ABC):
         self._finite_loss = True
         self._resting: list[nn.Module] = []
         self._identifiers: Sequence[str | int] = ()
+        self._metrics: dict[str, Tensor] = {}
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("frame", caller())
-        super().save_hyperparameters(*args, **kwargs)
+        with warnings.catch_warnings():  # a live network is replaced by its settings below
+            warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
+            super().save_hyperparameters(*args, **kwargs)
         keep_plain(self)
 
     # what a concrete task may fill in
@@ -113,9 +127,36 @@ class Task(LightningModule, ABC):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self.optim.lr = value
+        factor, self.optim.lr = value / self.optim.lr, value
+        for optimizer in [] if self._trainer is None else self.trainer.optimizers:
+            schedules = [vars(config.scheduler) for config in self.trainer.lr_scheduler_configs]
+            peaks = [factor * group["initial_lr"] for group in optimizer.param_groups]
+            set_peaks(optimizer.param_groups, schedules, self.optim, peaks)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self._build_optimizer()
+        schedule = build_schedule(optimizer, self.optim, self._length)
+        plateau = isinstance(schedule, ReduceLROnPlateau)
+        return {  # type: ignore[return-value]
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": schedule,
+                "interval": "epoch" if plateau else "step",
+                "monitor": self.optim.monitor if plateau else None,
+                "reduce_on_plateau": False,  # PlateauSteps does, earlier
+            },
+        }
+
+    def configure_callbacks(self) -> list[Callback]:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        there = any(isinstance(callback, PlateauSteps) for callback in callbacks)
+        return [PlateauSteps()] if self.optim.schedule == "plateau" and not there else []
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any) -> None:
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
+
+    def _build_optimizer(self) -> Optimizer:
         groups = parameter_groups(
             self.named_parameters(), self.optim, no_decay=self.no_decay, depth=self.depth
         )
@@ -126,19 +167,13 @@ class Task(LightningModule, ABC):
                 f"{grouped} of {trained} trainable tensors are in the optimizer; "
                 "optim.frozen must leave something to train"
             )
-        optimizer = build_optimizer(groups, self.optim)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimizer, self.optim, steps)
-        if schedule is None:
-            return optimizer
-        plateau = self.optim.schedule == "plateau"
-        settings: dict[str, Any] = {
-            "scheduler": schedule,
-            "interval": "epoch" if plateau else "step",
-        }
-        if plateau:
-            settings["monitor"] = self.optim.monitor
-        return {"optimizer": optimizer, "lr_scheduler": settings}  # type: ignore[return-value]
+        return build_optimizer(groups, self.optim)
+
+    def _length(self) -> Length:
+        trainer = self.trainer
+        run = float(trainer.estimated_stepping_batches)
+        epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        return Length(run, math.ceil(epoch) if math.isfinite(epoch) else epoch)
 
     # start of a run
 
@@ -149,7 +184,10 @@ class Task(LightningModule, ABC):
             self._share_statistics()
             if self.init_from is not None:
                 load_weights(self, self.init_from, keep=self.statistics_to_keep())
+                self.init_from = None  # a second fit goes on from where the first one ended
             self._resting = freeze(self, self.optim.frozen)
+            self._finite_loss, self._metrics = True, {}
+            self.train()
         if self.compile_network:
             self._compile()
 
@@ -166,15 +204,49 @@ class Task(LightningModule, ABC):
                 child.compile()
 
     def on_train_start(self) -> None:
-        # A schedule that asks for the number of steps makes Lightning build the loader before it
-        # restores the checkpoint, and then it forgets to hand the loader its place.
-        self.trainer.fit_loop._load_combined_loader_states()
+        take_place(self.trainer, self._metrics)
+        for config in self.trainer.lr_scheduler_configs:
+            schedule = config.scheduler
+            if isinstance(schedule, LambdaLR):  # settings may have changed since its last step
+                for group, base, factor in zip(
+                    schedule.optimizer.param_groups,
+                    schedule.base_lrs,
+                    schedule.lr_lambdas,
+                    strict=True,
+                ):
+                    group["lr"] = base * factor(schedule.last_epoch)
 
     def train(self, mode: bool = True) -> "Task":
         super().train(mode)
         for module in self._resting:
             module.eval()
         return self
+
+    # checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        note_place(self.trainer, checkpoint)
+        checkpoint["skipped"] = [self.skipped, self.skipped_in_a_row]
+        if "optimizer_states" not in checkpoint:  # Lightning asks no callback for weights alone
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, EMA):
+                    callback.write_average(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is None:
+            return
+        path = self.trainer.ckpt_path or "the checkpoint"
+        check_fit(self, checkpoint["state_dict"], path)
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if "optimizer_states" not in checkpoint:
+            raise ValueError(
+                f"{path} holds weights only, so the run cannot go on from it; "
+                "start a new one from its weights with --model.init_from"
+            )
+        update_stored(checkpoint, self.optim, self._build_optimizer())
+        self.skipped, self.skipped_in_a_row = checkpoint.get("skipped", [0, 0])
+        self._metrics = checkpoint.get("metrics", {})
 
     # guard against steps that are not finite
 

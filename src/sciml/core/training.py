@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from sciml.core import checkpoint
@@ -92,13 +91,6 @@ class SciMLCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings alone: what the user typed beats what the checkpoint holds."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
-        # the job is left only after every other callback has seen the event
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        callbacks.sort(key=lambda callback: isinstance(callback, Requeue))
-        return trainer
 
     def predict(self, **kwargs: Any) -> None:
         """Predict through the writer, which keeps nothing in memory.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from sciml.core.metrics import Means, Term, gather_rows, global_mean
@@ -91,6 +92,7 @@ class HIPTask(Task):
         self._samples = Samples()
         self._rows: list[dict[str, float]] = []
         self._values: dict[str, float] = {}
+        self._measured_at = self._shown_at = -1  # optimizer steps
 
     def forward(self, batch: Batch, hessian: bool = True, forces: bool = True) -> Batch:
         prediction: Batch = self.net(batch, hessian=hessian, forces=forces)
@@ -114,8 +116,21 @@ class HIPTask(Task):
         in_fit = stage == "fit"
         self.val_metrics.mode_samples = self.eig_val_samples if in_fit else None
         super().setup(stage)
+        if in_fit:
+            self._check_head()
+
+    def _check_head(self) -> None:
+        named = self.net.named_parameters()
+        idle = [name for name, value in named if name.startswith("head") and value.requires_grad]
+        if idle and not self.loss.needs_hessian:
+            raise ValueError(
+                "no loss trains the Hessian head of the network; set --model.net.head null, "
+                "give --model.loss.hessian a weight, or freeze it with "
+                "--model.optim.frozen '[\"net.head*\"]'"
+            )
 
     def use_statistics(self, statistics: HessianStatistics) -> None:
+        statistics = statistics.among(self.net.elements)
         self.net.set_statistics(statistics)
         self.baselines.set_statistics(statistics)
 
@@ -186,13 +201,13 @@ class HIPTask(Task):
         if self.trainer.sanity_checking:
             return
         self._values = values
-        if not self.trainer.training or first:
+        if first or self.trainer.state.fn != TrainerFn.FITTING:
             self._show("val")
         if self.draws_figures():
             self._log_figures("val")
 
     def on_fit_end(self) -> None:
-        if self._values:
+        if self._values and self._shown_at < self._measured_at:
             self._show("val")
 
     def on_test_epoch_end(self) -> None:
@@ -244,6 +259,7 @@ class HIPTask(Task):
 
     def _log_metrics(self, metrics: HIPMetrics) -> dict[str, float]:
         split = metrics.split
+        self._measured_at = self.trainer.global_step
         values = metrics.compute()
         means = self.terms.compute()
         values[f"{split}/milliseconds"] = means.pop("milliseconds")
@@ -261,7 +277,8 @@ class HIPTask(Task):
         return {name: float(value) for name, value in values.items()}
 
     def _show(self, split: str) -> None:
-        title = f"{split} after {self.trainer.global_step} steps"
+        self._shown_at = self._measured_at
+        title = f"{split} after {self._measured_at} steps"
         show(comparison_table(title, self._values, split))
 
     def _log_figures(self, split: str) -> None:

@@ -64,7 +64,7 @@ def convert(
         console = Console()
         for table in tables(report.survey, opened):
             console.print(table)
-        console.print(summary(report), highlight=False)
+        sys.stdout.write(summary(report) + "\n")
     return report
 
 

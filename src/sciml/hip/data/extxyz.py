@@ -1,9 +1,8 @@
 """Extended XYZ files, read one frame at a time."""
 
-from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -11,7 +10,6 @@ from ase.io import read
 from ase.io.extxyz import XYZError
 from numpy.typing import NDArray
 
-from sciml.hip.data.handle import Handle
 from sciml.hip.data.labels import USUAL, Labels
 from sciml.hip.data.record import Record
 from sciml.hip.data.source import Source
@@ -38,7 +36,6 @@ class ExtxyzSource(Source):
 
     def __init__(self, path: Path, labels: Labels = USUAL) -> None:
         super().__init__(path, labels)
-        self._handle = Handle(partial(_open, path))
         self._starts, self._sizes = _index(path)
 
     def __len__(self) -> int:
@@ -79,15 +76,13 @@ class ExtxyzSource(Source):
     def sizes(self) -> NDArray[np.int64]:
         return self._sizes
 
-    def close(self) -> None:
-        self._handle.close()
-
     def _atoms(self, index: int) -> Atoms:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {self.path}, which has {len(self)}")
-        file = self._handle.get()
-        file.seek(self._starts[index])
-        text = file.read(self._starts[index + 1] - self._starts[index]).decode()
+        start, stop = self._starts[index : index + 2].tolist()
+        with self.path.open("rb") as file:
+            file.seek(start)
+            text = file.read(stop - start).decode()
         try:
             atoms: Atoms = read(StringIO(text), index=0, format="extxyz")  # type: ignore[assignment]
         except (XYZError, ValueError, KeyError, IndexError) as error:
@@ -97,11 +92,7 @@ class ExtxyzSource(Source):
         return atoms
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
-
-
-def _index(path: Path) -> tuple[list[int], NDArray[np.int64]]:
+def _index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     starts: list[int] = [0]
     sizes: list[int] = []
     with path.open("rb") as file:
@@ -123,7 +114,7 @@ def _index(path: Path) -> tuple[list[int], NDArray[np.int64]]:
                 )
             sizes.append(int(line))
             starts.append(file.tell())
-    return starts, np.array(sizes, dtype=np.int64)
+    return np.array(starts, dtype=np.int64), np.array(sizes, dtype=np.int64)
 
 
 def _values(atoms: Atoms) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Subset:
     weights_per_file: list[float] | None = None
 
 
+MANY = 50_000  # molecules whose reading takes seconds, which is announced
 BATCHING = Batching()
 SUBSET = Subset()
 
@@ -126,6 +127,7 @@ class HessianData(DataModule):
         self.labels = labels
         self._elements: tuple[int, ...] | None = None
         self._sources: dict[str, Source] = {}
+        self._sizes: dict[Source, NDArray[np.int64]] = {}
         self._said: set[str] = set()
 
     def dataset(self, split: Split) -> Molecules:
@@ -135,8 +137,9 @@ class HessianData(DataModule):
             indices = repeated(indices, ends, self.subset.weights_per_file, self.seed)
         if not len(indices):
             raise ValueError(
-                f"there are no {split} molecules: raise their share in data.fractions "
-                f"{list(self.fractions)} or give --data.{'test' if split == 'predict' else split}"
+                f"there are no {split} molecules with data.split {self.rule} and data.fractions "
+                f"{list(self.fractions)}; give --data.{'test' if split == 'predict' else split} or "
+                "another split"
             )
         known = None if split == "predict" else self._elements
         return Molecules(source, indices, labelled=split != "predict", elements=known)
@@ -144,7 +147,11 @@ class HessianData(DataModule):
     def sizes(self, split: Split) -> NDArray[np.int64] | None:
         if not self.batching.bucket or split == "predict":  # predictions keep the order of the file
             return None
-        return self.dataset(split).sizes()
+        molecules = self.dataset(split)
+        if molecules.source not in self._sizes:  # one pass over the file's directory
+            self._sizes[molecules.source] = molecules.source.sizes()
+        sizes: NDArray[np.int64] = self._sizes[molecules.source][molecules.indices]
+        return sizes
 
     def cost(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         # whole numbers against `budget`, exact for either limit and safe for both
@@ -221,8 +228,9 @@ class HessianData(DataModule):
 
     def _select(self, split: Split) -> tuple[Source, NDArray[np.int64]]:
         part = "test" if split == "predict" else split
-        if part == "test" and not self.given["test"] and not len(self._parts.test):
-            part = "val"
+        if part == "test" and not self.given["test"]:
+            cut = self.rule != "files" and len(self._parts.test)
+            part = "test" if cut else "val"
         indices = self._indices(part)
         if part == "val" and split == "test":
             self._say(
@@ -261,21 +269,23 @@ class HessianData(DataModule):
         nothing = np.zeros(0, dtype=np.int64)
         if self.rule == "files":
             return Parts(np.arange(len(source)), nothing, nothing)
+        if self.rule == "random":
+            return random_parts(len(source), self.fractions, self.seed)
         if self.rule == "indices":
             if self.subset.indices is None:
                 raise ValueError("data.split is indices: name the file, --data.subset.indices")
             return read_parts(Path(self.subset.indices), len(source))
+        if len(source) > MANY:
+            self._say(f"reading what {len(source)} molecules belong to, for data.split {self.rule}")
         if self.rule == "formula":
             return group_parts(source.formulas(), self.fractions, self.seed, "formula")
-        if self.rule == "reaction":
-            reactions = source.reactions()
-            if (reactions < 0).any():
-                raise ValueError(
-                    f"{source.where(int((reactions < 0).argmax()))} belongs to no known reaction; "
-                    "use --data.split formula"
-                )
-            return group_parts(reactions, self.fractions, self.seed, "reaction")
-        return random_parts(len(source), self.fractions, self.seed)
+        reactions = source.reactions()
+        if (reactions < 0).any():
+            raise ValueError(
+                f"{source.where(int((reactions < 0).argmax()))} belongs to no known reaction; "
+                "use --data.split formula"
+            )
+        return group_parts(reactions, self.fractions, self.seed, "reaction")
 
     def _tell_unused(self) -> None:
         for part in ("val", "test"):

@@ -49,11 +49,6 @@ class Molecules(Dataset[Record]):
             self._check_elements(record, place)
         return record
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Number of atoms of every record."""
-        sizes: NDArray[np.int64] = self.source.sizes()[self.indices]
-        return sizes
-
     def _check_elements(self, record: Record, place: int) -> None:
         new = set(record.numbers.tolist()).difference(self.elements or ())
         if new:

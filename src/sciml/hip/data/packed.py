@@ -1,26 +1,21 @@
-"""The packed HDF5 layout ``sciml-hip-1``: flat arrays and pointers (M molecules, n atoms in one).
+"""The packed HDF5 layout ``sciml-hip-1``: flat arrays and pointers (M molecules of n atoms).
 
-========== ======================= =======================================================
-attribute  value
-========== ======================= =======================================================
-format     ``sciml-hip-1``
-units      Å, eV, eV/Å, eV/Å²
-e0         JSON                    reference energy of each atomic number in eV, ``{}``: none
-level_of_theory                    text
-========== ======================= =======================================================
+Attributes: ``format`` = ``sciml-hip-1``; ``units``; ``level_of_theory``; ``e0`` = JSON of atomic
+number to reference energy in eV, ``{}`` when unknown.
 
-=================================== ================ ====================================
-dataset                             type and length  content
-=================================== ================ ====================================
-ptr                                 i8 M+1           first atom of every molecule
-z, pos, forces                      i1, f8, f4 Σn    atomic numbers, coordinates, forces
-energy, weight, id, head            f8, f4, i8, i1 M totals, loss factor, name, theory
-hess_ptr                            i8 M+1           first number of every Hessian
-hessian                             f4               lower triangles, row by row; none: empty
-w_energy, w_forces, w_hessian       f4 M, optional   further loss factors; 0: no such label
-rxn                                 i8 M, optional   reaction number, -1 unknown
-config_type                         text M, optional free label
-=================================== ================ ====================================
+================================= =================== ============================================
+dataset                           type, length        content
+================================= =================== ============================================
+``ptr``                           i8, M + 1           first atom of every molecule
+``z``, ``pos``, ``forces``        i1, f8, f4, Σn      atomic numbers, coordinates, forces
+``energy``                        f8, M               total energy
+``hess_ptr``                      i8, M + 1           first number of every Hessian
+``hessian``                       f4                  lower triangles, row by row; empty: no label
+``weight``, ``id``, ``head``      f4, i8, i1, M       loss factor, name, level of theory
+``w_energy|forces|hessian``       f4, M, optional     further loss factors; 0: no such label
+``rxn``                           i8, M, optional     reaction number, -1: unknown
+``config_type``                   text, M, optional   free label
+================================= =================== ============================================
 """
 
 import json

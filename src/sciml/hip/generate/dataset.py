@@ -12,7 +12,7 @@ from typing import Any
 
 from ase.symbols import Symbols
 
-from sciml.core.parallel import FAILURES, Backend, FanOut, Tally, fan_out
+from sciml.core.parallel import FAILURES, Backend, FanOut, Tally, check_workers, fan_out
 from sciml.hip.data.packed import PackedWriter
 from sciml.hip.data.writer import Header, refuse_existing
 from sciml.hip.generate.engines import check_method
@@ -101,6 +101,7 @@ def generate_dataset(
     """
     begin = time.monotonic()
     refuse_existing(out)
+    check_workers(workers)
     theory = check_method(settings.method, elements(molecules))
     parts = out.with_name(f"{out.name}.parts")
     _claim(parts, {"level_of_theory": theory} | _fingerprint(molecules, settings, seed), out)
@@ -168,6 +169,7 @@ def _keep_failures(out: Path, parts: Path, result: FanOut, jobs: dict[str, Job])
     if lines:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if not result.paths:
+        shutil.rmtree(parts)
         reason = next(iter(result.failures.values()))
         raise ValueError(f"every molecule failed, the first with '{reason}'; see {path}")
 

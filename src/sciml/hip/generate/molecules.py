@@ -100,7 +100,7 @@ def read_geometries(path: Path) -> list[Molecule]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or a frame has fewer than two atoms.
+        ValueError: If it cannot be read, or a frame is an atom or a crystal.
     """
     _must_exist(path, "--xyz")
     try:
@@ -113,10 +113,14 @@ def read_geometries(path: Path) -> list[Molecule]:
         OSError,
     ) as error:
         raise ValueError(f"{path} cannot be read as geometries: {error}") from error
-    small = [index for index, atoms in enumerate(frames) if len(atoms) < 2]
-    if small or not frames:
-        what = f"frame {small[0]} of {path} has" if small else f"{path} has"
-        raise ValueError(f"{what} fewer than two atoms: nothing in it can vibrate")
+    if not frames:
+        raise ValueError(f"{path} holds no geometry")
+    for index, atoms in enumerate(frames):
+        if len(atoms) < 2:
+            raise ValueError(f"frame {index} of {path} is an atom: nothing in it can vibrate")
+        if atoms.pbc.any() or not atoms.numbers.all():
+            what = "is periodic" if atoms.pbc.any() else "holds dummy atoms"
+            raise ValueError(f"frame {index} of {path} {what}; give molecules")
     return [
         Molecule(
             atoms.get_chemical_formula(),

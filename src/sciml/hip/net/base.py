@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from ase.data import chemical_symbols
-from lightning.pytorch.core.mixins import HyperparametersMixin
+from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
 from sciml.core.graph import pad_by_graph
@@ -110,28 +110,6 @@ class HIPNet(nn.Module, HyperparametersMixin, ABC):
         return index
 
 
-class Float64(nn.Module):
-    """Named buffers that stay float64 when the network is cast to another precision.
-
-    Args:
-        buffers: First value of every buffer.
-    """
-
-    def __init__(self, **buffers: Tensor) -> None:
-        super().__init__()
-        for name, value in buffers.items():
-            self.register_buffer(name, value.double())
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float64":
-        kept = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, moved in self._buffers.items():
-            exact = kept[name]
-            if moved is not None and exact is not None and moved.dtype != exact.dtype:
-                self._buffers[name] = exact.to(moved.device)
-        return self
-
-
 class Constant(nn.Module):
     """Exact numbers in the dtype and on the device of the network, not part of its state.
 
@@ -152,26 +130,41 @@ class Constant(nn.Module):
         self.value = self.exact.to(self.value)
         return self
 
+    def forward(self) -> Tensor:
+        """The numbers."""
+        return self.value
+
     def extra_repr(self) -> str:
         """Shape of the numbers."""
         return str(tuple(self.exact.shape))
 
 
-class EnergyScale(Float64):
-    """From what the network computes for an atom to energies of molecules, in float64.
+class EnergyScale(nn.Module):
+    """From what the network computes for an atom to energies of molecules.
 
-    ``e_int = Σ_i (scale · e_i + shift)`` and ``total = e_int + Σ_i E0_zi``.
+    ``e_int = Σ_i (scale · e_i + shift)`` and ``total = e_int + Σ_i E0_zi``, both in float64: total
+    energies of some 10⁴ eV do not go through float32, so the buffers stay float64 in every cast.
 
     Args:
         num_elements: Number of elements s.
     """
 
+    e0: Tensor
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, num_elements: int) -> None:
-        zero, one = torch.zeros(()), torch.ones(())
-        super().__init__(e0=torch.zeros(num_elements), scale=one, shift=zero)
-        self.e0: Tensor
-        self.scale: Tensor
-        self.shift: Tensor
+        super().__init__()
+        self.register_buffer("e0", torch.zeros(num_elements, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "EnergyScale":
+        exact = {name: value for name, value in self._buffers.items() if value is not None}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():
+            self._buffers[name] = value.to(self.get_buffer(name).device)
+        return self
 
     def set(
         self,
@@ -197,19 +190,29 @@ class EnergyScale(Float64):
         Args:
             atoms: Readout of every atom, shape ``(n,)``.
             species: Index of its element, shape ``(n,)``.
-            batch: Molecules with the keys ``batch`` and ``ptr``.
+            batch: Molecules with the keys ``z``, ``batch`` and ``ptr``.
 
         Returns:
             Both energies in eV, float64, shape ``(b,)``.
+
+        Raises:
+            ValueError: If an element was not in the training data.
         """
         energy = atoms.double() * self.scale + self.shift
-        columns = torch.stack([energy, self.e0[species]], dim=-1)
+        constants = self.e0[species]
+        if bool(constants.isnan().any()):
+            number = int(batch["z"][constants.isnan()][0])
+            raise ValueError(
+                f"element {chemical_symbols[number]} (Z = {number}) has no reference energy: the "
+                "network was trained without it"
+            )
+        columns = torch.stack([energy, constants], dim=-1)
         sums = pad_by_graph(columns, batch["batch"], batch["ptr"]).sum(1)
         return sums[:, 0], sums.sum(1)
 
 
 def centered(batch: Batch) -> Tensor:
-    """Coordinates relative to the mean of each molecule, so that float32 holds them well.
+    """Coordinates relative to the mean of each molecule, which float32 can hold well.
 
     Args:
         batch: Molecules with the keys ``pos``, ``batch`` and ``ptr``.

@@ -56,12 +56,12 @@ class SymmetricContraction(nn.Module):
         self.register_buffer("_place", order.argsort(), persistent=False)
         self._factors: Tensor
         self._place: Tensor
-        self.folds = nn.ModuleList(
-            Fold(inner, max_L, correlation, parity) for parity in range(min(max_L, 1) + 1)
-        )
+        parities = range(min(max_L, 1) + 1)
+        folds = [Fold(inner, max_L, correlation, parity) for parity in parities]
+        self.folds = nn.ModuleList(folds)
         self.weights = nn.ParameterList(
             torch.randn(num_elements, len(fold.alike), channels) / fold.alike[:, None]
-            for fold in self.folds
+            for fold in folds
         )
         self._tables: dict[int, list[list[Tensor]]] = {}
         self._folded_from: list[Tensor] = []
@@ -166,10 +166,8 @@ class Fold(nn.Module):
         Returns:
             One matrix ``(c, (2l + 1)·outputs, q)`` for every l; the rows run over i, then M.
         """
-        return [
-            (weight.T @ part.value.flatten(1)).unflatten(1, part.value.shape[1:])
-            for part in self.parts
-        ]
+        basis: list[Tensor] = [part() for part in self.parts]
+        return [(weight.T @ part.flatten(1)).unflatten(1, part.shape[1:]) for part in basis]
 
     @staticmethod
     def _scatter(
@@ -177,7 +175,12 @@ class Fold(nn.Module):
     ) -> Tensor:
         """Coefficients by polynomial, first factor i, component M and monomial of the others."""
         count = num_components(inner.max_ell)
-        sizes = (sum(map(len, bases.values())), count, outputs, max(inner.reach[0] + inner.reach[1]))
+        sizes = (
+            sum(map(len, bases.values())),
+            count,
+            outputs,
+            max(inner.reach[0] + inner.reach[1]),
+        )
         full = torch.zeros(sizes, dtype=torch.float64)
         start = 0
         for (degree, number), basis in bases.items():

@@ -109,7 +109,7 @@ class Convolution(nn.Module):
         sums: list[list[Tensor]] = [[] for _ in sizes]
         for path, coupling, weight in zip(self.paths, self.couplings, radial, strict=True):
             first, second, third = path
-            matrix = (harmonics[second] @ coupling.value).view(-1, sizes[first], sizes[third])
+            matrix = (harmonics[second] @ coupling()).view(-1, sizes[first], sizes[third])
             blocks = zip(
                 edges.by_block(matrix),
                 edges.by_block(weight.to(matrix)),

@@ -149,9 +149,7 @@ def product_basis(max_ell: int, degree: int, result: int, parity: int) -> Tensor
     return basis * sqrt(2 * result + 1)
 
 
-def _multiply(
-    polynomials: Tensor, factors: Tensor, ell: int, result: int
-) -> tuple[Tensor, Tensor]:
+def _multiply(polynomials: Tensor, factors: Tensor, ell: int, result: int) -> tuple[Tensor, Tensor]:
     """Couple polynomials with the components of degree `ell` of the feature.
 
     Args:

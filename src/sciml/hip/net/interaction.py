@@ -74,7 +74,7 @@ class Layer(nn.Module):
         updated: Tensor = self.down(products.permute(2, 1, 0))
         if self.agnostic:
             return updated
-        own = self.mix(features[:, : self.kept], groups)
+        own: Tensor = self.mix(features[:, : self.kept], groups)
         if own.shape[1] == updated.shape[1]:
             return updated + own
         return torch.cat([updated[:, : self.kept] + own, updated[:, self.kept :]], dim=1)

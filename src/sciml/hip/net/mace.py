@@ -31,11 +31,15 @@ from sciml.hip.physics.statistics import HessianStatistics
 
 
 class Trunk(NamedTuple):
-    """Energies in eV ``(b,)`` float64, and features ``(n, (max_L + 1)², c)`` of every layer."""
+    """Energies in eV ``(b,)``; features ``(n, (max_L + 1)², c)`` of every layer; elements ``(n,)``.
+
+    The last layer of a network without a head has scalars only.
+    """
 
     energy: Tensor
     total_energy: Tensor
     features: list[Tensor]
+    species: Tensor
 
 
 class MACEHIP(HIPNet):
@@ -86,26 +90,26 @@ class MACEHIP(HIPNet):
                 f"{max_L} and max_ell {max_ell}; the first two are positive and "
                 f"max_L <= max_ell <= {MAX_ELL}"
             )
-        self.max_ell = max_ell
-        self.rules = rules
+        self.max_ell, self.rules = max_ell, rules
         self.radial = as_group(Radial, radial)
         self.readout = as_group(Readout, readout)
         self.head_settings = None if head is None else as_group(HessianHead, head)
-        updates = as_group(Interaction, interaction)
         size = len(self.elements)
         self.embedding = nn.Parameter(torch.randn(size, channels))
+        updates = as_group(Interaction, interaction)
         self.layers = nn.ModuleList()
         for index in range(num_interactions):
-            scalars = index == num_interactions - 1 and head is None
+            only_scalars = head is None and index == num_interactions - 1
             layer = Layer(
                 channels,
-                (max_L if index else 0, max_ell, 0 if scalars else max_L),
+                (max_L if index else 0, max_ell, 0 if only_scalars else max_L),
                 correlation,
                 num_elements=size,
                 radial=self.radial,
                 update=updates.rest if index else updates.first,
             )
             self.layers.append(layer)
+        self._widest = 2 * max_L + 1 if num_interactions > 1 else 1
         self.readouts = nn.ModuleList(LinearReadout(channels) for _ in self.layers[1:])
         self.readouts.append(MLPReadout(channels, self.readout.mlp_dim))
         self.register_buffer("num_neighbors", torch.ones(()))
@@ -114,6 +118,8 @@ class MACEHIP(HIPNet):
         self.head = None
         if self.head_settings is not None:
             self.head = PairHead(channels, max_L, num_interactions, size, self.head_settings)
+            if self.head_settings.detach:  # only the head reads the odd degrees of the last layer
+                layer.contraction.weights[1].requires_grad_(False)
 
     def set_statistics(self, stats: HessianStatistics) -> None:
         if tuple(stats.elements) != self.elements:
@@ -141,20 +147,20 @@ class MACEHIP(HIPNet):
         head = self.head if hessian else None
         keep_graph = self.training and torch.is_grad_enabled()
         slope = forces or (head is not None and self.rules == "six")
-        positions = centered(batch).to(self.embedding.dtype).requires_grad_(slope)
+        positions = centered(batch).requires_grad_(slope)
         with torch.set_grad_enabled(slope or keep_graph):
             trunk = self.trunk(positions, batch)
             output = {"energy": trunk.energy, "total_energy": trunk.total_energy}
             if slope:
-                output["forces"] = _forces(trunk.energy, positions, keep_graph)
+                forces_of_all = _forces(trunk.energy, positions, keep_graph)
+                output["forces"] = forces_of_all.to(self.embedding.dtype)
         if head is not None:
             with torch.set_grad_enabled(keep_graph):
-                blocks = head(
-                    trunk.features, self.species(batch["z"]), positions.detach(), batch
-                )
-                output["hessian"] = self._obey_rules(
-                    assemble(*blocks, batch), positions.detach(), output, batch
-                )
+                given = positions.detach()
+                rounded = given.to(self.embedding.dtype)
+                pair, diagonal = head(trunk.features, trunk.species, rounded, batch)
+                free = assemble(pair, diagonal, batch)
+                output["hessian"] = self._obey_rules(free, given, output, batch)
         if not forces:
             output.pop("forces", None)
         return output if keep_graph else {key: value.detach() for key, value in output.items()}
@@ -165,22 +171,25 @@ class MACEHIP(HIPNet):
         While evaluating, the weights of the symmetric contractions get no gradient.
 
         Args:
-            positions: Coordinates in Å relative to the mean of each molecule, shape ``(n, 3)``.
+            positions: Coordinates in Å, shape ``(n, 3)``; in float64, because the rounding of
+                float32 would be the largest error of the forces.
             batch: Molecules.
 
         Raises:
             ValueError: If a molecule holds an element the network does not know.
         """
         species = self.species(batch["z"])
-        arrangement = arrange(batch, species, self._bytes_per_edge())
+        arrangement = arrange(batch, species, self._widest * self.embedding[0].nbytes)
         edges = self._edges(positions, arrangement)
         features = self.embedding.index_select(0, species[arrangement.order])[:, None]
         energies, layers = [], []
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer(features, edges, arrangement.groups, self.num_neighbors)
             layers.append(features.index_select(0, arrangement.place))
-            energies.append(readout(layers[-1][:, 0]).double())
-        return Trunk(*self.scale(torch.stack(energies).sum(0), species, batch), layers)
+            with full_precision(positions.device):
+                energies.append(readout(layers[-1][:, 0].to(self.embedding)).double())
+        energy, total_energy = self.scale(torch.stack(energies).sum(0), species, batch)
+        return Trunk(energy, total_energy, layers, species)
 
     def _edges(self, positions: Tensor, arrangement: Arrangement) -> Edges:
         with full_precision(positions.device):
@@ -188,18 +197,15 @@ class MACEHIP(HIPNet):
             harmonics, radial, envelope = edge_features(
                 ordered, arrangement, self.max_ell, self.cutoff, self.radial
             )
+        dtype = self.embedding.dtype
         return Edges(
             senders=arrangement.senders,
             blocks=arrangement.blocks,
             slot=arrangement.slot,
-            harmonics=harmonics,
-            radial=radial,
-            envelope=envelope,
+            harmonics=harmonics.to(dtype),
+            radial=radial.to(dtype),
+            envelope=envelope.to(dtype),
         )
-
-    def _bytes_per_edge(self) -> int:
-        widest = max(2 * layer.max_in + 1 for layer in self.layers)
-        return widest * self.embedding[0].numel() * self.embedding.element_size()
 
     def _obey_rules(
         self, hessian: Tensor, positions: Tensor, output: Batch, batch: Batch

@@ -1,7 +1,9 @@
 """Numbers a training set lends to a network (s elements)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 
@@ -35,3 +37,37 @@ class HessianStatistics:
     mean_blocks: Tensor
     energy_mean: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
+
+    def among(self, elements: Sequence[int]) -> "HessianStatistics":
+        """The same statistics on the axes of a network that may know more elements.
+
+        Args:
+            elements: Atomic numbers of the network, ascending. One that the training data lack
+                gets NaN as its energies and zeros elsewhere.
+
+        Raises:
+            ValueError: If the training data hold an element that the network does not know.
+        """
+        foreign = [number for number in self.elements if number not in elements]
+        if foreign:
+            raise ValueError(
+                f"the training molecules hold the elements {list(self.elements)}, the network "
+                f"knows {list(elements)}; set --model.net.elements "
+                f"{sorted({*elements, *foreign})}"
+            )
+        place = torch.tensor([list(elements).index(number) for number in self.elements])
+        size = len(elements)
+        energies = torch.full((2, size), torch.nan, dtype=torch.float64)
+        energies[:, place] = torch.stack([self.e0, self.e0_fit])
+        prior = self.prior.new_zeros(size, size, *self.prior.shape[2:])
+        blocks = self.mean_blocks.new_zeros(size, size, *self.mean_blocks.shape[2:])
+        prior[place[:, None], place] = self.prior
+        blocks[place[:, None], place] = self.mean_blocks
+        return replace(
+            self,
+            elements=tuple(elements),
+            e0=energies[0],
+            e0_fit=energies[1],
+            prior=prior,
+            mean_blocks=blocks,
+        )
