@@ -34,7 +34,8 @@ def small_fit(bench: Bench) -> list[str]:
     return [
         "-c", "configs/trainer/cpu.yaml", "-c", "configs/hip/horm_sample.yaml",
         f"--data.train={small_data(bench)}", "--data.fractions=[0.63,0.185,0.185]",
-        "--data.batch_size=4", "--model.net.elements=[1,6,8]", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
+        "--data.batch_size=4", "--model.net.elements=[1,6,8]",
+        "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
         *SMALL,
     ]  # fmt: skip
 
@@ -113,8 +114,10 @@ def learn_horm(bench: Bench, file: str, split: str) -> str:
         "--trainer.logger.version=test",
     )  # fmt: skip
     found = bench.json(folder / "csv" / "test" / "test" / "summary.json")["metrics"]
-    names = ("hessian_mae", "hessian_mae_zero", "hessian_mae_prior", "forces_mae",
-             "forces_mae_zero", "energy_mae_atom", "energy_mae_atom_constants", "cos_v1")  # fmt: skip
+    names = [
+        *("hessian_mae", "hessian_mae_zero", "hessian_mae_prior", "cos_v1"),
+        *("forces_mae", "forces_mae_zero", "energy_mae_atom", "energy_mae_atom_constants"),
+    ]
     text = ", ".join(f"{name} {found[f'test/{name}']:.3f}" for name in names)
     text = f"{text}; {spent:.0f} CPU-s"
     if split == "random":

@@ -22,7 +22,7 @@ ROOMS = {  # room: rooms of its domain that it may import, besides itself and co
     "apply": {"net", "task", "metrics", "physics", "data", "generate"},
 }
 ROOMS["commands"] = {*ROOMS}
-PHYSICS = {"numpy", "scipy", "torch", "sciml"}  # and the standard library
+PHYSICS = {"numpy", "scipy", "torch", "sciml", "ase"}  # and the standard library; ase: masses
 # looked for in every file; written in pieces so that this one does not hold them
 HOSTS = ["py" + "pi.org", "python" + "hosted.org", "download.py" + "torch.org", "anaconda" + ".org"]
 FLAGS = ["--index" + "-url", "--extra-index" + "-url", "--find" + "-links"]

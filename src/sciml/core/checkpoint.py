@@ -1,9 +1,9 @@
 """Checkpoints: written atomically, opened without running code, loaded as the class they name."""
 
-import importlib
 import os
 import pickle
 import zipfile
+from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,25 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from sciml.core.parser import explain
+from sciml.core.trust import trusted_class
+
 if TYPE_CHECKING:
     from sciml.core.task import Task
 
 PACKAGE = "sciml."
 Migration = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+DAMAGE = (  # what a changed byte makes torch raise
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -66,15 +80,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             map_location: Not used.
             weights_only: Not used: no pickled code runs.
         """
-        return read(path, mapped=False)
+        return read(path)
 
 
-def read(path: str | Path, *, mapped: bool = True) -> dict[str, Any]:
+def read(path: str | Path, *, mapped: bool = False) -> dict[str, Any]:
     """Everything in a checkpoint, opened without executing pickled code.
 
     Args:
         path: A file written by a sciml run.
-        mapped: Map tensors from the file, for a quick look; otherwise copy them to memory.
+        mapped: Map tensors from the file, for a quick look; the file must not change then.
 
     Returns:
         Lightning's checkpoint dictionary.
@@ -88,13 +102,14 @@ def read(path: str | Path, *, mapped: bool = True) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}; give --ckpt_path an existing .ckpt file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise ValueError(
             f"{path} is not a readable checkpoint (truncated, or it holds objects other than "
             f"tensors and plain values): {reason}"
         ) from error
-    if not isinstance(content, dict) or "hyper_parameters" not in content:
+    needed = ("hyper_parameters", "state_dict")
+    if not (isinstance(content, dict) and all(isinstance(content.get(k), dict) for k in needed)):
         raise ValueError(f"{path} holds no hyper-parameters: it was not written by a sciml run")
     return content
 
@@ -111,30 +126,34 @@ def model_config(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint")
     """
     from sciml.core.task import Task
 
-    arguments = dict(checkpoint["hyper_parameters"])
-    arguments.pop("_instantiator", None)
-    class_path = arguments.pop("_class_path", "")
-    config = {"class_path": class_path, "init_args": arguments}
-    for name in _class_paths(config):
-        if not name.startswith(PACKAGE):
-            raise ValueError(
-                f"{path} names the class '{name}', which is not part of sciml; it is not loaded, "
-                "because importing it would run foreign code"
-            )
-    task_class = _import(class_path, path)
-    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
-        raise ValueError(f"{path} names '{class_path}', which is no task of sciml")
+    config = _config(checkpoint["hyper_parameters"])
+    if not issubclass(trusted_class(config, PACKAGE, path), Task):
+        raise ValueError(f"{path} names '{config['class_path']}', which is no task of sciml")
     return config
 
 
-def data_config(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The ``class_path`` and ``init_args`` of the data module, None if none was stored."""
-    arguments = dict(checkpoint.get("datamodule_hyper_parameters") or {})
-    arguments.pop("_instantiator", None)
-    class_path = arguments.pop("_class_path", None)
-    if class_path is None or not class_path.startswith(PACKAGE):
+def data_config(
+    checkpoint: Mapping[str, Any], path: str | Path = "checkpoint"
+) -> dict[str, Any] | None:
+    """The ``class_path`` and ``init_args`` of the data module, None if no one of sciml was stored.
+
+    Args:
+        checkpoint: What `read` returned.
+        path: Named in errors.
+
+    Raises:
+        ValueError: If a class nested in its settings is not one of sciml.
+    """
+    config = _config(checkpoint.get("datamodule_hyper_parameters") or {})
+    if not str(config["class_path"]).startswith(PACKAGE):
         return None
-    return {"class_path": class_path, "init_args": arguments}
+    trusted_class(config, PACKAGE, path)
+    return config
+
+
+def _config(stored: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = {k: v for k, v in stored.items() if k not in {"_class_path", "_instantiator"}}
+    return {"class_path": stored.get("_class_path"), "init_args": arguments}
 
 
 def load(path: str | Path) -> "Task":
@@ -152,12 +171,15 @@ def load(path: str | Path) -> "Task":
     """
     from sciml.core.task import Task
 
-    checkpoint = read(path)
+    checkpoint = read(path, mapped=True)
     config = model_config(checkpoint, path)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Task, "model")
-    parsed = parser.parse_object({"model": config})
-    task: Task = parser.instantiate_classes(parsed)["model"]
+    try:
+        parsed = parser.parse_object({"model": config})
+    except ArgumentError as error:
+        raise ValueError(f"the settings in {path} are wrong: {explain(str(error), [])}") from error
+    task: Task = parser.instantiate(parsed)["model"]
     task.on_load_checkpoint(checkpoint)
     check_fit(task, checkpoint["state_dict"], path)
     task.load_state_dict(checkpoint["state_dict"])
@@ -206,7 +228,7 @@ def load_weights(task: nn.Module, path: str | Path, keep: tuple[str, ...] = ()) 
     Raises:
         ValueError: If fewer than half of the trainable numbers would be loaded.
     """
-    weights = read(path)["state_dict"]
+    weights = read(path, mapped=True)["state_dict"]
     own = {name: value for name, value in task.state_dict().items() if name not in keep}
     fits = {n for n, v in own.items() if n in weights and weights[n].shape == v.shape}
     rows = {
@@ -246,22 +268,3 @@ def migrate(checkpoint: dict[str, Any], change: Migration) -> None:
         checkpoint["raw_state"] = change(checkpoint["raw_state"])
     if "ema" in checkpoint:
         checkpoint["ema"]["average"] = change(checkpoint["ema"]["average"])
-
-
-def _class_paths(config: Any) -> list[str]:
-    if isinstance(config, Mapping):
-        own = [str(config["class_path"])] if "class_path" in config else []
-        return own + [name for value in config.values() for name in _class_paths(value)]
-    if isinstance(config, list | tuple):
-        return [name for value in config for name in _class_paths(value)]
-    return []
-
-
-def _import(class_path: str, path: str | Path) -> Any:
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{path} names '{class_path}', which this version of sciml does not have"
-        ) from error

@@ -76,7 +76,9 @@ def explain(message: str, known: Sequence[str], typed: Sequence[str] = ()) -> st
     foreign = re.search(r"Expected a dot import path string: (\S+)", text)
     if foreign:
         return unknown_class(foreign.group(1), public_classes())
-    value = re.search(r'Parser key "([\w.]+)": Expected a (.+?)\.? Got value: (.*)$', text)
+    value = re.search(
+        r'Parser key "([\w.]+)": Expected a (.+?)\.? Got value: (.*?)(?: Given value: .*)?$', text
+    )
     if value:
         name, kind, given = value.groups()
         return _wrong_value(_full_name(f"--{name}", typed), kind, given)

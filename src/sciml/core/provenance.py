@@ -32,7 +32,7 @@ class Provenance(Callback):
         self._start = time.perf_counter()
         folder = trainer.log_dir  # a collective: every rank has to ask
         self._file = None
-        if trainer.is_global_zero and folder and not _dry(trainer):
+        if trainer.is_global_zero and trainer.loggers and folder and not _dry(trainer):
             self._file = Path(folder) / "provenance.json"
             data = trainer.datamodule  # type: ignore[attr-defined]
             files = data.files() if hasattr(data, "files") else []

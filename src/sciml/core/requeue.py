@@ -41,12 +41,11 @@ class Requeue(Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = sorted(callbacks, key=lambda one: one is self)  # type: ignore
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.asked = False
-        if threading.current_thread() is threading.main_thread():  # only it may set handlers
-            self._previous = signal.signal(signal.Signals[self.signal_name], self._remember)
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._listen()
         self._step = trainer.global_step
 
     def on_exception(
@@ -56,6 +55,12 @@ class Requeue(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._restore()
+
+    def _listen(self) -> None:
+        # not earlier: when a fit ends, Lightning restores the handlers it found after on_fit_start
+        if self._previous is None and threading.current_thread() is threading.main_thread():
+            self.asked = False
+            self._previous = signal.signal(signal.Signals[self.signal_name], self._remember)
 
     def _restore(self) -> None:
         if self._previous is not None:

@@ -40,7 +40,7 @@ def keep_plain(module: HyperparametersMixin) -> None:
     Args:
         module: Task or data module whose hyper-parameters were just saved.
     """
-    arguments = {key: plain(value) for key, value in dict(module.hparams).items()}
+    arguments = _own_arguments(module)
     if "_class_path" not in arguments:  # built by hand rather than by the command line
         arguments["_class_path"] = class_path(module)
         arguments["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
@@ -61,26 +61,37 @@ def plain(value: Any) -> Any:
     """
     if value is None:
         return None
+    if isinstance(value, Enum):
+        return value.name  # as the command line writes it
     if isinstance(value, bool | int | float | str):
         return _base(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Enum):
-        return plain(value.value)
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {plain(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
     if isinstance(value, nn.Module) and isinstance(value, HyperparametersMixin):
-        return {"class_path": class_path(value), "init_args": plain(dict(value.hparams))}
+        return {"class_path": class_path(value), "init_args": _own_arguments(value)}
     raise ValueError(
         f"an argument of type {type(value).__name__} cannot be stored in a checkpoint; "
         "use numbers, text, lists, dictionaries, dataclasses or a sciml network"
     )
+
+
+def _own_arguments(module: HyperparametersMixin) -> dict[str, Any]:
+    own = inspect.signature(type(module)).parameters  # not what a parent's constructor was given
+    return {
+        key: plain(value)
+        for key, value in dict(module.hparams).items()
+        if key in own or key.startswith("_")
+    }
 
 
 def _base(value: bool | int | float | str) -> bool | int | float | str:

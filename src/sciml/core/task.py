@@ -5,7 +5,6 @@ import warnings
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ from sciml.core.optim import (
 from sciml.core.report import log_figure
 from sciml.core.resume import note_place, take_place
 from sciml.core.schedule import Length, PlateauSteps, build_schedule
-from sciml.core.settings import caller, keep_plain
+from sciml.core.settings import caller, keep_plain, plain
 
 SKIPS_IN_A_ROW = 20
 
@@ -73,7 +72,8 @@ class Task(LightningModule, ABC):
         figure_every_n_epochs: int = 10,
     ) -> None:
         super().__init__()
-        self.optim = replace(optim)  # the learning-rate finder writes to it
+        settings = plain(optim)  # numbers of NumPy would get into the optimizer's state
+        self.optim = Optim(**settings | {"betas": tuple(settings["betas"])})
         self.init_from = init_from
         self.compile_network = compile
         self.figure_every_n_epochs = figure_every_n_epochs

@@ -1,6 +1,7 @@
 """LightningCLI with the application's callbacks, parser and way with checkpoints."""
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from sciml.core import checkpoint
@@ -77,9 +81,9 @@ class SciMLCLI(LightningCLI):
         if words[:1] == ["fit"] or path is None or path in {"best", "last", "hpc"}:
             self.config = parser.parse_args(words)
             return
-        stored = checkpoint.read(path)
+        stored = checkpoint.read(path, mapped=True)
         config = {"model": checkpoint.model_config(stored, path)}
-        data = checkpoint.data_config(stored)
+        data = checkpoint.data_config(stored, path)
         if data is not None:
             config["data"] = data
         with tempfile.TemporaryDirectory() as folder:
@@ -91,6 +95,27 @@ class SciMLCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings alone: what the user typed beats what the checkpoint holds."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        _keep_checkpoints_of_job(trainer)
+        return trainer
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate; the task prints its own table, so Lightning's is left out.
+
+        Args:
+            kwargs: What the trainer's own method takes.
+        """
+        self.trainer.validate(**(kwargs | {"verbose": False}))
+
+    def test(self, **kwargs: Any) -> None:
+        """Test; the task prints its own table, so Lightning's is left out.
+
+        Args:
+            kwargs: What the trainer's own method takes.
+        """
+        self.trainer.test(**(kwargs | {"verbose": False}))
 
     def predict(self, **kwargs: Any) -> None:
         """Predict through the writer, which keeps nothing in memory.
@@ -108,6 +133,17 @@ def _value_of(flag: str, words: Sequence[str]) -> str | None:
         if word.startswith(f"{flag}="):
             return word.removeprefix(f"{flag}=")
     return None
+
+
+def _keep_checkpoints_of_job(trainer: Trainer) -> None:
+    """Put the checkpoints of a SLURM job where its requeued self finds them with any logger."""
+    if not SLURMEnvironment.detect():
+        return
+    job = os.environ["SLURM_JOB_ID"]
+    folder = Path(trainer.default_root_dir) / "lightning_logs" / f"version_{job}" / "checkpoints"
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(folder)
 
 
 def _quiet() -> None:

@@ -64,9 +64,8 @@ def comparison_table(title: str, values: Mapping[str, float], split: str) -> Tab
     for name, unit in ROWS.items():
         cells = [values.get(f"{split}/{name}{ending}") for ending in COLUMNS.values()]
         if cells[0] is not None:
-            label = f"{name} ({unit})" if unit else name
-            rows[label] = ["" if cell is None else f"{cell:.4g}" for cell in cells]
-    return metric_table(title, list(COLUMNS), rows)
+            rows[name] = [unit, *("" if cell is None else f"{cell:.4g}" for cell in cells)]
+    return metric_table(title, ["unit", *COLUMNS], rows)
 
 
 class Samples:

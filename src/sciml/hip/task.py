@@ -278,7 +278,8 @@ class HIPTask(Task):
 
     def _show(self, split: str) -> None:
         self._shown_at = self._measured_at
-        title = f"{split} after {self._measured_at} steps"
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        title = f"{split} after {self._measured_at} steps" if fitting else split
         show(comparison_table(title, self._values, split))
 
     def _log_figures(self, split: str) -> None:

@@ -80,7 +80,7 @@ def summary(report: Conversion) -> str:
             "translation rule: mean residual {:.3g}, largest {:.3g} eV/Å²".format(
                 *report.translation
             ),
-            "rotation rule: mean residual {:.3g}, largest {:.3g} eV/Å²".format(*report.rotation),
+            "rotation rule: mean residual {:.3g}, largest {:.3g} eV/Å".format(*report.rotation),
         ]
     return "\n".join(lines)
 

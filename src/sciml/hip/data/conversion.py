@@ -43,7 +43,9 @@ class Limits:
 
 @dataclass
 class Conversion:
-    """What a conversion found; residuals and asymmetries are in eV/Å².
+    """What a conversion found.
+
+    Asymmetries and residuals are in eV/Å², those of the rotation rule in eV/Å.
 
     Args:
         out: The file that was made.

@@ -219,7 +219,7 @@ class HessianData(DataModule):
         if self.trainer is None or stage != "fit" or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = self.trainer.log_dir  # asked for on every rank: they agree on it together
-        if self.trainer.is_global_zero and folder:
+        if self.trainer.is_global_zero and self.trainer.loggers and folder:
             self.write_splits(Path(folder))
 
     def teardown(self, stage: str) -> None:

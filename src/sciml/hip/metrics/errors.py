@@ -108,7 +108,7 @@ def hessian_terms(prediction: Batch, batch: Batch) -> dict[str, Term]:
 
 
 def rule_terms(prediction: Batch, batch: Batch) -> dict[str, Term]:
-    """Residuals of the predicted Hessians alone, labels or not, in eV/Å².
+    """Residuals of the predicted Hessians alone, labels or not, in eV/Å² (rotation: eV/Å).
 
     ``hessian_asymmetry`` is the mean ``|H − Hᵀ|``, ``hessian_translation`` and
     ``hessian_rotation`` the mean residual of the exact rules with the predicted forces.

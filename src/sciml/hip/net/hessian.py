@@ -188,7 +188,9 @@ class NodeProjection(nn.Module):
             return features[-1]
         if self.layers == "mean":
             return torch.stack(features).mean(0)
-        return torch.einsum("t,tnmc->nmc", self.mixture.softmax(0), torch.stack(features))
+        assert isinstance(self.mixture, Tensor)
+        share = torch.softmax(self.mixture, dim=0)
+        return torch.einsum("t,tnmc->nmc", share, torch.stack(features))
 
 
 class PairCoefficients(nn.Module):
@@ -252,7 +254,8 @@ class PairCoefficients(nn.Module):
         weight = self.invariants.weight
         swapped = self.swap_invariants.value @ weight.unflatten(1, (-1, self.dim))
         both = torch.cat([weight, swapped.flatten(1)])
-        return linear(invariants, both).unflatten(1, (2, -1))
+        share: Tensor = linear(invariants, both).unflatten(1, (2, -1))
+        return share
 
     def _summed_terms(self, hidden: Tensor) -> Tensor:
         """Coefficients of the shared terms from both ends, ``(p, 13, d)``."""
@@ -261,7 +264,8 @@ class PairCoefficients(nn.Module):
         swap = self.swap_terms.value
         both = torch.cat([weight, torch.einsum("kl,ldh->kdh", swap, weight)], dim=2)
         summed = linear(hidden.flatten(1), both.flatten(0, 1), (bias + swap @ bias).flatten())
-        return summed.unflatten(1, (len(TERMS), -1))
+        terms: Tensor = summed.unflatten(1, (len(TERMS), -1))
+        return terms
 
 
 class OnsiteBlocks(nn.Module):
@@ -297,7 +301,8 @@ class OnsiteBlocks(nn.Module):
         unit = torch.eye(3, dtype=basis.dtype, device=basis.device)
         outer = (nodes.vectors * square[:, None]) @ nodes.vectors.mT
         outer = (outer + outer.mT) / 2  # symmetric to the last bit
-        return isotropic[:, :, None] * unit + traceless_part(traceless, basis) + outer
+        blocks: Tensor = isotropic[:, :, None] * unit + traceless_part(traceless, basis) + outer
+        return blocks
 
 
 def traceless_part(components: Tensor, basis: Tensor) -> Tensor:
@@ -321,11 +326,12 @@ def _contract(pairs: Pairs, coefficients: Coefficients, basis: Tensor) -> Tensor
     sides = pairs.vectors @ with_u.unflatten(1, (2, 4)).flatten(2).mT
     left, right = sides.unbind(2)
     isotropic, along = coefficients.isotropic.split(1, dim=1)
-    blocks = isotropic[:, :, None] * torch.eye(3, dtype=u.dtype, device=u.device)
+    blocks: Tensor = isotropic[:, :, None] * torch.eye(3, dtype=u.dtype, device=u.device)
     blocks = blocks + (left + along * u)[:, :, None] * u[:, None] + u[:, :, None] * right[:, None]
     traceless = (pairs.tensors @ tensor.flatten(1)[:, :, None]).squeeze(2)
     blocks = blocks + traceless_part(traceless, basis)
-    return blocks + _outer_products(pairs.vectors, products, coefficients.squares)
+    blocks = blocks + _outer_products(pairs.vectors, products, coefficients.squares)
+    return blocks
 
 
 def _outer_products(vectors: Tensor, products: Tensor, squares: Tensor) -> Tensor:

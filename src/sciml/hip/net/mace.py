@@ -152,8 +152,8 @@ class MACEHIP(HIPNet):
             trunk = self.trunk(positions, batch)
             output = {"energy": trunk.energy, "total_energy": trunk.total_energy}
             if slope:
-                forces_of_all = _forces(trunk.energy, positions, keep_graph)
-                output["forces"] = forces_of_all.to(self.embedding.dtype)
+                exact = _forces(trunk.energy, positions, keep_graph)
+                output["forces"] = exact.to(self.embedding.dtype)
         if head is not None:
             with torch.set_grad_enabled(keep_graph):
                 given = positions.detach()

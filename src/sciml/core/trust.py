@@ -1,0 +1,98 @@
+"""Settings out of files of unknown origin: what they may build is checked before anything is built.
+
+A command-line parser imports whatever class a text names, even as ``net: package.Class`` or as the
+path of a configuration file. So a text is accepted only where the parameter takes a text.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+SCALARS = {str, int, float, bool, NoneType, Path}
+
+
+def trusted_class(config: Any, package: str, source: str | Path) -> type:
+    """The class that settings name, once they and all they nest are found to be harmless.
+
+    Args:
+        config: Mapping with ``class_path`` and ``init_args``.
+        package: What every class path has to begin with.
+        source: File that the settings come from; named in errors.
+
+    Raises:
+        ValueError: If a class is foreign or unknown, or an argument could import code.
+    """
+    name = config.get("class_path")
+    if not isinstance(name, str) or not name.startswith(package):
+        raise ValueError(
+            f"{source} names the class '{name}', which is not part of sciml; it is not loaded, "
+            "because importing it would run foreign code"
+        )
+    found = _import(name, source)
+    if set(config) - {"class_path", "init_args"}:
+        raise ValueError(f"{source} gives {name} something other than class_path and init_args")
+    hinted: Any = found.__init__  # type: ignore[misc]
+    _check_arguments(found, hinted, config.get("init_args") or {}, package, source)
+    return found
+
+
+def _import(name: str, source: str | Path) -> type:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found: Any = vars(importlib.import_module(module)).get(attribute)
+    except ImportError:
+        found = None
+    if not isinstance(found, type):
+        raise ValueError(f"{source} names '{name}', which this version of sciml does not have")
+    return found
+
+
+def _check_arguments(
+    owner: type, hinted: Any, arguments: Any, package: str, source: str | Path
+) -> None:
+    hints = get_type_hints(hinted)
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"{source} gives {owner.__name__} arguments without names")
+    for name, value in arguments.items():
+        if name not in hints:
+            raise ValueError(
+                f"{source} sets '{name}' of {owner.__name__}, which this version does not have"
+            )
+        if not _is_harmless(value, _kinds(hints[name]), package, source):
+            raise ValueError(
+                f"{source} gives '{value}' as '{name}' of {owner.__name__}, which is no such "
+                "setting; it is not loaded, because it could run foreign code"
+            )
+
+
+def _is_harmless(value: Any, kinds: set[Any], package: str, source: str | Path) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_harmless(item, kinds, package, source) for item in value)
+    if not isinstance(value, Mapping):
+        plain = all(kind in SCALARS or _is_enum(kind) for kind in kinds)
+        return plain if isinstance(value, str) else type(value) in SCALARS
+    if "class_path" in value:
+        trusted_class(value, package, source)
+        return True
+    groups = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
+    for group in groups:
+        _check_arguments(group, group, value, package, source)
+    return bool(groups) or all(
+        _is_harmless(item, kinds, package, source) for item in value.values()
+    )
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """All classes in an annotation, those of containers and unions too."""
+    if get_origin(hint) is Literal:
+        return {str}
+    inner = [part for part in get_args(hint) if part is not Ellipsis]
+    return set().union(*(_kinds(part) for part in inner)) if inner else {hint}
