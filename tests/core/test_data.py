@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from toy import EVALUATED, ToyData, ToyStream, make_task, make_trainer
 from torch.utils.data import Dataset, TensorDataset
+from toy import EVALUATED, ToyData, ToyStream, make_task, make_trainer
 
 from sciml.core.data import DataModule, Split
 from sciml.core.loading import SizedBatches
@@ -49,9 +49,7 @@ def test_every_validation_sees_the_whole_split(tmp_path: Path) -> None:
 
 
 def test_limited_validations_see_the_same_part(tmp_path: Path) -> None:
-    seen = watch(
-        tmp_path, ToyData(), max_epochs=2, val_check_interval=0.5, limit_val_batches=1
-    )
+    seen = watch(tmp_path, ToyData(), max_epochs=2, val_check_interval=0.5, limit_val_batches=1)
     assert seen.validation == [[0, 1, 2, 3]] * 5
 
 
@@ -133,7 +131,7 @@ def test_split_too_small_for_the_processes_is_one_sentence(
 
 
 def test_batch_size_has_to_be_positive() -> None:
-    with pytest.raises(ValueError, match="data.batch_size is 0"):
+    with pytest.raises(ValueError, match=r"data.batch_size is 0"):
         ToyData(batch_size=0)
 
 

@@ -65,9 +65,7 @@ def test_average_follows_its_definition(decay: float, every: int, tmp_path: Path
 
 @pytest.mark.slow
 def test_buffers_stay_the_live_ones_over_many_steps(tmp_path: Path) -> None:
-    trainer, task = fit(
-        tmp_path, EMA(0.9999), max_epochs=-1, max_steps=1000, limit_val_batches=0
-    )
+    trainer, task = fit(tmp_path, EMA(0.9999), max_epochs=-1, max_steps=1000, limit_val_batches=0)
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     stored = read(tmp_path / "end.ckpt")["state_dict"]
     fresh = ToyNet().state_dict()
@@ -108,7 +106,7 @@ def test_checkpoint_written_inside_a_validation_holds_both_weights(tmp_path: Pat
 
 def test_sanity_check_sees_the_first_weights_and_training_the_raw_ones(tmp_path: Path) -> None:
     watch = Watch()
-    trainer, task = fit(tmp_path, EMA(0.9), watch, max_epochs=2)
+    fit(tmp_path, EMA(0.9), watch, max_epochs=2)
     assert_same(watch.validated[0], weights(make_task()))
     plain = Watch()
     fit(tmp_path, EMA(0), plain, max_epochs=2)
@@ -161,7 +159,7 @@ def test_exception_in_validation_brings_the_raw_weights_back(tmp_path: Path) -> 
 
 def test_without_average_nothing_is_kept(tmp_path: Path) -> None:
     watch = Watch()
-    trainer, task = fit(tmp_path, EMA(0), watch)
+    trainer, _ = fit(tmp_path, EMA(0), watch)
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     stored = read(tmp_path / "end.ckpt")
     assert not {"ema", "raw_state"} & stored.keys()

@@ -97,9 +97,7 @@ def test_sized_training_is_even_within_budget_and_constant_in_length(
 def test_sized_training_without_budget_sees_all(
     sizes: list[int], batch_size: int, epoch: int
 ) -> None:
-    ranks = per_rank(
-        1, epoch, size=len(sizes), train=True, batch_size=batch_size, sizes=sizes
-    )
+    ranks = per_rank(1, epoch, size=len(sizes), train=True, batch_size=batch_size, sizes=sizes)
     assert sorted(samples(ranks)) == list(range(len(sizes)))
 
 
@@ -110,9 +108,7 @@ def test_short_epochs_see_all_samples_equally_often(size: int, length: int, worl
     taken = 0
     for epoch in range(12):
         seen = samples(
-            per_rank(
-                world, epoch, size=size, train=True, batch_size=3, samples_per_epoch=length
-            )
+            per_rank(world, epoch, size=size, train=True, batch_size=3, samples_per_epoch=length)
         )
         counts.update(seen)
         taken += len(seen)

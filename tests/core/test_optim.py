@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
@@ -160,31 +161,34 @@ def test_groups_are_the_trainable_parameters(frozen: list[str]) -> None:
         )
         if not groups:
             continue
-        grouped = [p for group in build_optimizer(groups, optim).param_groups for p in group["params"]]
+        grouped = [
+            p for group in build_optimizer(groups, optim).param_groups for p in group["params"]
+        ]
         assert len(grouped) == len({id(p) for p in grouped})
         assert {id(p) for p in grouped} == {id(p) for p in task.parameters() if p.requires_grad}
 
 
 @pytest.mark.filterwarnings("ignore:.*in eval mode")
 def test_frozen_modules_rest_in_evaluation_mode_and_keep_their_weights(tmp_path: Path) -> None:
-    class Task(ToyTask):
-        modes: list[tuple[bool, bool]] = []
+    modes: set[tuple[bool, bool]] = set()
 
-        def training_step(self, batch: Any, index: int) -> Any:
-            self.modes.append((self.net.first.training, self.net.last.training))
-            return super().training_step(batch, index)
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Trainer, module: Any, *rest: Any) -> None:
+            modes.add((module.net.first.training, module.net.last.training))
 
-    task = make_task(Optim(lr=0.1, frozen=["net.first.*"]), make=Task)
+    task = make_task(Optim(lr=0.1, frozen=["net.first.*"]))
     before = task.net.first.weight.clone()
-    make_trainer(tmp_path).fit(task, datamodule=ToyData())
-    assert set(Task.modes) == {(False, True)}
+    make_trainer(tmp_path, Look()).fit(task, datamodule=ToyData())
+    assert modes == {(False, True)}
     assert torch.equal(task.net.first.weight, before)
 
 
 @pytest.mark.parametrize("frozen", [["net.frist.*"], ["*"]])
 @pytest.mark.filterwarnings("ignore:.*in eval mode")
 def test_frozen_patterns_have_to_make_sense(frozen: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"fits no parameter; names look like net|optim.frozen must"):
+    with pytest.raises(
+        ValueError, match=r"fits no parameter; names look like net|optim.frozen must"
+    ):
         make_trainer(tmp_path).fit(make_task(Optim(frozen=frozen)), datamodule=ToyData())
 
 

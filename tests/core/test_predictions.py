@@ -1,4 +1,5 @@
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,21 @@ def predict(folder: Path, task: ToyTask, out: str | None = None, **given: Any) -
     return trainer.predict(task, datamodule=ToyData(batch_size=5), **given)
 
 
+def arrays(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
 def test_file_holds_what_the_batches_hold_in_their_order(tmp_path: Path) -> None:
     task = make_task(make=ManyTask)
     batches = predict(tmp_path, task)
-    with np.load(tmp_path / "predictions/predict.npz", allow_pickle=False) as file:
-        assert sorted(file) == sorted(batches[0])
-        for name in file:
-            parts = [torch.atleast_1d(batch[name]) for batch in batches]
-            expected = torch.cat(parts)
-            if name == "half":
-                expected = expected.float()
-            np.testing.assert_array_equal(file[name], expected.numpy(), strict=True)
+    found = arrays(tmp_path / "predictions/predict.npz")
+    assert sorted(found) == sorted(batches[0])
+    for name, array in found.items():
+        expected = torch.cat([torch.atleast_1d(batch[name]) for batch in batches])
+        if name == "half":  # NumPy has no bfloat16
+            expected = expected.float()
+        np.testing.assert_array_equal(array, expected.numpy(), strict=True)
     assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["predict.npz"]
 
 
@@ -52,7 +57,7 @@ def test_nothing_is_kept_in_memory_when_not_asked_for(tmp_path: Path) -> None:
 
 def test_named_file_is_written_where_asked(tmp_path: Path) -> None:
     predict(tmp_path, make_task(), str(tmp_path / "new/place.npz"))
-    assert set(np.load(tmp_path / "new/place.npz")) == {"y", "id"}
+    assert set(arrays(tmp_path / "new/place.npz")) == {"y", "id"}
 
 
 def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
@@ -92,7 +97,7 @@ def test_interrupted_prediction_leaves_nothing(
 class Returning(ToyTask):
     """Predicts what it is told to, batch by batch."""
 
-    outputs: list[Any] = []
+    outputs: Sequence[Any] = ()
 
     def predict_step(self, batch: Any, index: int) -> Any:
         return self.outputs[index]
@@ -122,5 +127,5 @@ def test_second_prediction_in_a_process_starts_anew(tmp_path: Path) -> None:
     trainer.predict(task, datamodule=ToyData())
     (tmp_path / "a.npz").rename(tmp_path / "b.npz")
     trainer.predict(task, datamodule=ToyData())
-    first, second = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
+    first, second = arrays(tmp_path / "a.npz"), arrays(tmp_path / "b.npz")
     np.testing.assert_array_equal(first["y"], second["y"])

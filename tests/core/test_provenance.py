@@ -48,11 +48,11 @@ def test_file_says_what_the_run_was_made_of(tmp_path: Path) -> None:
 
 
 def test_run_that_breaks_down_has_its_provenance_too(tmp_path: Path) -> None:
+    broken = FiledData(batch_size=1, poison=0)
+    broken.path = tmp_path / "data.bin"
+    broken.path.write_bytes(b"x")
+    logger = CSVLogger(tmp_path, name="", version="run")
     with pytest.raises(ValueError, match="in a row"):
-        broken = FiledData(batch_size=1, poison=0)
-        broken.path = tmp_path / "data.bin"
-        broken.path.write_bytes(b"x")
-        logger = CSVLogger(tmp_path, name="", version="run")
         make_trainer(tmp_path, Provenance(), logger=logger).fit(make_task(), datamodule=broken)
     assert "wall_seconds" not in json.loads((tmp_path / "run/provenance.json").read_text())
 

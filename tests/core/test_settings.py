@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import ToyNet, ToyTask
 from torch import nn
+from toy import ToyNet, ToyTask
 
 from sciml.core.optim import Optim
 from sciml.core.settings import class_path, plain
@@ -19,7 +19,7 @@ class Colour(Enum):
     RED = 1
 
 
-class Word(str, Enum):
+class Word(StrEnum):
     LONG = "l"
 
 

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib import pyplot as plt
-from toy import Keep, ToyData, ToyNet, ToyTask, differences, final_state, make_task, make_trainer
 from torch import Tensor
+from toy import Keep, ToyData, ToyNet, ToyTask, differences, final_state, make_task, make_trainer
 
 from sciml.core.checkpoint import read
 from sciml.core.optim import Optim
@@ -33,8 +33,8 @@ class Steps(Callback):
 class PoisonedTask(ToyTask):
     """The loss, or a gradient alone, is not finite at some steps."""
 
-    bad_loss: set[int] = set()
-    bad_gradient: set[int] = set()
+    bad_loss: frozenset[int] | set[int] = frozenset()
+    bad_gradient: frozenset[int] | set[int] = frozenset()
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         loss = super().training_step(batch, index)
@@ -88,7 +88,9 @@ def test_accumulated_step_is_skipped_when_any_part_is_not_finite(tmp_path: Path)
 def test_training_stops_after_many_in_a_row_and_names_the_samples(tmp_path: Path) -> None:
     task = make_task()
     trainer = make_trainer(tmp_path, max_epochs=9)
-    with pytest.raises(ValueError, match=r"20 training steps in a row .* samples of the last batch"):
+    with pytest.raises(
+        ValueError, match=r"20 training steps in a row .* samples of the last batch"
+    ):
         trainer.fit(task, datamodule=ToyData(batch_size=3, poison=0))
     assert trainer.global_step == SKIPS_IN_A_ROW - 1
     with pytest.raises(ValueError, match=r"on this rank: (\d+, ){2}\d+\. Check these labels"):
@@ -168,9 +170,7 @@ class StatisticalData(ToyData):
 class StatisticalTask(ToyTask):
     """A task with one buffer of the data and one that belongs to the weights."""
 
-    def __init__(
-        self, net: ToyNet, optim: Optim = Optim(), init_from: str | None = None
-    ) -> None:
+    def __init__(self, net: ToyNet, optim: Optim = Optim(), init_from: str | None = None) -> None:
         super().__init__(net, optim, init_from)
         self.register_buffer("shift", torch.zeros(()))
         self.register_buffer("scale", torch.zeros(()))

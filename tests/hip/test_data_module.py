@@ -116,7 +116,10 @@ def test_written_split_can_be_used_again(tmp_path: Path, lmdb_file: Path) -> Non
 def test_fit_writes_the_split_beside_its_checkpoints(tmp_path: Path, lmdb_file: Path) -> None:
     data = _data(lmdb_file)
     trainer = SimpleNamespace(
-        log_dir=str(tmp_path / "run"), is_global_zero=True, fast_dev_run=False
+        log_dir=str(tmp_path / "run"),
+        loggers=[object()],
+        is_global_zero=True,
+        fast_dev_run=False,
     )
     data.trainer = trainer  # type: ignore[assignment]
     data.setup("test")

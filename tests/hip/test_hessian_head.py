@@ -124,6 +124,18 @@ def _wigner(turn: Tensor) -> Tensor:
     return solution.mT
 
 
+def test_geometry_keeps_its_precision_in_mixed_precision() -> None:
+    batch = _batch(6)
+    batch["pos"] = batch["pos"].float()
+    features = [layer.float() for layer in _features(batch)]
+    head = _head(out_scale=0.0).float()
+    expected = prior_blocks(batch, ELEMENTS, head.prior)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pair, diagonal = _run(head, features, batch)
+    assert pair.dtype == diagonal.dtype == torch.float32
+    torch.testing.assert_close(pair, expected)
+
+
 @pytest.mark.parametrize("improper", [False, True])
 def test_blocks_turn_with_the_molecule(improper: bool) -> None:
     batch = _batch(5, 1, 2)

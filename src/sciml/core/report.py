@@ -57,7 +57,7 @@ def metric_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence
         rows: Cells of every quantity.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True, min_width=max(map(len, rows), default=0))
     for column in columns:
         table.add_column(column, justify="right")
     for name, cells in rows.items():
@@ -68,4 +68,7 @@ def metric_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence
 @rank_zero_only
 def show(table: Table) -> None:
     """Print a table once, from the first process."""
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a log file has no width of its own
+        console = Console(width=120)
+    console.print(table)
