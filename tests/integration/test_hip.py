@@ -87,16 +87,16 @@ def test_every_experiment_trains_and_is_tested_from_its_checkpoint_alone(
 ) -> None:
     more = ["--trainer.max_steps=3", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
     more += ["--trainer.check_val_every_n_epoch=1"]
+    layers: list[str] = []
     if config == "horm":
         overlay = tmp_path / "overlay.yaml"
         overlay.write_text(
             "data: {init_args: {val: null, test: null, "
             "subset: {weights_per_file: null, samples_per_epoch: null}}}\n"
         )
-        more = ["-c", str(overlay), *more]
+        layers = ["-c", str(overlay)]
     given = flags(config, molecules, tmp_path, head=config != "energy_forces")
-    main(["fit", *given[:4], *[w for w in more if w in ("-c",) or w.endswith("overlay.yaml")],
-          *given[4:], *[w for w in more if w != "-c" and not w.endswith("overlay.yaml")]])  # fmt: skip
+    main(["fit", *given[:4], *layers, *given[4:], *more])
     best = next(tmp_path.rglob("last.ckpt"))
     out = tmp_path / "test"
     main(["test", "--ckpt_path", str(best), *quiet(out)])
@@ -221,7 +221,7 @@ def test_bad_input_is_one_sentence(trained: Path, molecules: Path, tmp_path: Pat
     cut = tmp_path / "cut.h5"
     cut.write_bytes(molecules.read_bytes()[:3000])
     words = flags("demo", molecules, tmp_path)
-    cases = {
+    cases = {  # sentence: flags
         "unknown flag --model.optm.lr; did you mean --model.optim.lr": [
             *words,
             "--model.optm.lr=1",
