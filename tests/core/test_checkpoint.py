@@ -1,7 +1,6 @@
 import pickle
 import resource
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -13,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy import Keep, ToyData, ToyNet, ToyTask, differences, make_task, make_trainer
+from toy import Keep, ToyData, ToyNet, ToyTask, differences, edited, make_task, make_trainer
 
 import sciml
 from sciml.core import checkpoint
@@ -25,23 +24,6 @@ from sciml.core.optim import Optim
 def ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the toy as a part of sciml."""
     monkeypatch.setattr(checkpoint, "PACKAGE", "toy.")
-
-
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    """A checkpoint of a task that was built by hand."""
-    trainer = make_trainer(tmp_path, Keep(tmp_path / "kept"), max_epochs=1)
-    trainer.fit(make_task(), datamodule=ToyData())
-    return tmp_path / "kept/004-validation.ckpt"
-
-
-def edited(path: Path, **hyper_parameters: Any) -> Path:
-    """The checkpoint with other hyper-parameters."""
-    content = read(path)
-    content["hyper_parameters"] |= hyper_parameters
-    changed = path.with_name("edited.ckpt")
-    torch.save(content, changed)
-    return changed
 
 
 # loading
@@ -186,55 +168,6 @@ def test_pickled_code_is_refused_and_not_run(
     with pytest.raises(ValueError, match="is not a readable checkpoint"):
         make_trainer(tmp_path).fit(make_task(), datamodule=ToyData(), ckpt_path=tmp_path / "x.ckpt")
     assert not mark.exists()
-
-
-NET = {"class_path": "toy.ToyNet", "init_args": {"width": 8}}
-FOREIGN: dict[str, dict[str, Any]] = {
-    "task": {"_class_path": "foreign.Net"},
-    "net": {"net": {"class_path": "foreign.Net", "init_args": {}}},
-    "text": {"net": "foreign.Net"},
-    "yaml": {"net": "{class_path: foreign.Net}"},
-    "file": {"net": "FOLDER/net.yaml"},
-    "dotted": {"net.class_path": "foreign.Net"},
-    "settings": {"optim": "foreign.Net"},
-    "settings_class": {"optim": {"class_path": "foreign.Net"}},
-    "list": {"net": {**NET, "init_args": ["foreign.Net"]}},
-    "keywords": {"net": {**NET, "dict_kwargs": {"x": "foreign.Net"}}},
-    "number": {"net": {**NET, "init_args": {"width": "foreign.Net"}}},
-    "nested": {"net": {**NET, "init_args": {"width": {"class_path": "foreign.Net"}}}},
-    "attribute": {"_class_path": "toy.np.foreign"},
-    "function": {"_class_path": "toy.make_task"},
-    "no_task": {"_class_path": "toy.ToyNet", "net": 1},
-    "nothing": {"_class_path": None},
-}
-
-
-@pytest.mark.parametrize("case", FOREIGN)
-def test_foreign_classes_are_refused_without_importing_them(
-    case: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mark = tmp_path / "mark"
-    (tmp_path / "foreign.py").write_text(f"open({str(mark)!r}, 'w')\nclass Net: pass\n")
-    (tmp_path / "net.yaml").write_text("class_path: foreign.Net\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    given = dict(FOREIGN[case])
-    if given.get("net") == "FOLDER/net.yaml":
-        given["net"] = f"{tmp_path}/net.yaml"
-    with pytest.raises(ValueError, match=r"edited.ckpt") as caught:
-        load(edited(trained, **given))
-    assert "\n" not in str(caught.value)
-    assert not mark.exists()
-    assert "foreign" not in sys.modules
-
-
-def test_data_of_a_checkpoint_is_looked_at_as_closely(trained: Path) -> None:
-    content = read(trained)
-    assert checkpoint.data_config(content)["class_path"] == "toy.ToyData"  # type: ignore[index]
-    content["datamodule_hyper_parameters"]["size"] = {"class_path": "foreign.Data"}
-    with pytest.raises(ValueError, match=r"names the class 'foreign.Data'"):
-        checkpoint.data_config(content)
-    content["datamodule_hyper_parameters"]["_class_path"] = "foreign.Data"
-    assert checkpoint.data_config(content) is None
 
 
 def test_wrong_setting_is_one_sentence(trained: Path) -> None:

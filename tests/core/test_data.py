@@ -73,7 +73,6 @@ def test_overfitting_sees_the_same_batches_without_shuffling(tmp_path: Path) -> 
     assert seen.train == [list(range(8))] * 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("data", [ToyData, ToyStream])
 def test_workers_stay_alive_and_end_with_the_run(data: type[ToyData], tmp_path: Path) -> None:
     module = data(num_workers=2)

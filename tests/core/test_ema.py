@@ -63,7 +63,6 @@ def test_average_follows_its_definition(decay: float, every: int, tmp_path: Path
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.slow
 def test_buffers_stay_the_live_ones_over_many_steps(tmp_path: Path) -> None:
     trainer, task = fit(tmp_path, EMA(0.9999), max_epochs=-1, max_steps=1000, limit_val_batches=0)
     trainer.save_checkpoint(tmp_path / "end.ckpt")

@@ -118,19 +118,31 @@ def test_short_epochs_see_all_samples_equally_often(size: int, length: int, worl
         assert sum(times) == taken
 
 
-def test_surplus_that_is_left_out_is_random_not_the_largest_samples() -> None:
+def make_budgeted(seed: int) -> SizedBatches:
+    """The same samples, in the order of a seed."""
     sizes = np.random.default_rng(3).integers(1, 30, 200)
+    return SizedBatches(EpochSampler(200, train=True, seed=seed), 8, sizes, budget=60)
 
-    def make(seed: int) -> SizedBatches:
-        return SizedBatches(EpochSampler(200, train=True, seed=seed), 8, sizes, budget=60)
 
-    batches = min(map(make, range(30)), key=len)  # a small first epoch: later ones have a surplus
+def test_surplus_that_is_left_out_is_random_not_the_largest_samples() -> None:
+    batches = min(map(make_budgeted, range(30)), key=len)  # later epochs have a surplus
+    sizes = batches.sizes
     left_out: list[int] = []
     for epoch in range(1, 60):
         batches.sampler.set_epoch(epoch)
         left_out += sorted(set(range(200)) - {s for batch in batches for s in batch})
     assert len(left_out) > 50
     assert sizes[left_out].mean() == pytest.approx(sizes.mean(), rel=0.25)
+
+
+def test_epochs_that_would_be_short_split_batches_and_see_all_samples() -> None:
+    batches = max(map(make_budgeted, range(30)), key=len)  # later epochs would make fewer
+    for epoch in range(1, 20):
+        batches.sampler.set_epoch(epoch)
+        found = list(batches)
+        assert len(found) == len(batches)
+        assert all(found)
+        assert sorted(sample for batch in found for sample in batch) == list(range(200))
 
 
 def test_orders_differ_by_epoch_and_seed_and_agree_otherwise() -> None:
@@ -231,7 +243,7 @@ def test_state_counts_what_was_delivered() -> None:
         assert loader.state_dict() == {"epoch": 2, "batches": count}
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_samples_of_delivered_batches_are_not_read_again(workers: int, tmp_path: Path) -> None:
     log = tmp_path / "log"
     loader = make_loader(Noted(20, log), 20, workers)

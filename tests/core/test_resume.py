@@ -78,7 +78,6 @@ def check_resume(
     assert again == {k: v for k, v in history.items() if k >= first}, path.name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_checkpoint_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     trainer, history = fit(tmp_path, CASES[name], Keep(tmp_path / "kept"))
@@ -89,7 +88,6 @@ def test_every_checkpoint_resumes_to_the_same_bits(name: str, tmp_path: Path) ->
         check_resume(path, CASES[name], expected, history)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("data", [ToyData, ToyStream])
 def test_resume_with_another_number_of_workers(data: type[ToyData], tmp_path: Path) -> None:
     trainer, history = fit(tmp_path, Case(data, {"num_workers": 2}), Keep(tmp_path / "kept"))
@@ -162,6 +160,36 @@ def test_exception_costs_nothing(
     path = tmp_path / f"{step:03d}-{'train' if hook == 'train' else 'batch'}.ckpt"
     (tmp_path / "rescue/last.ckpt").rename(path)
     check_resume(path, case, expected, history)
+
+
+class FailAt(Callback):
+    """Break down at a batch of an epoch."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.place = epoch, batch
+
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, index: int) -> None:
+        if (trainer.current_epoch, index) == self.place:
+            raise RuntimeError("as asked")
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`:UserWarning")
+@pytest.mark.parametrize("batch", range(5))
+def test_exception_while_gradients_are_accumulated_costs_nothing(
+    batch: int, tmp_path: Path
+) -> None:
+    # five batches make three steps; the checkpoint has the weights of the last whole step
+    case = Case(given={"size": 18}, trainer={"accumulate_grad_batches": 2})
+    trainer, history = fit(tmp_path, case)
+    expected = final_state(trainer)
+    rescue = ModelCheckpoint(tmp_path / "rescue", "rescued", save_on_exception=True)
+    with pytest.raises(RuntimeError, match="as asked"):
+        fit(tmp_path, case, FailAt(1, batch), rescue)
+    resumed, again = fit(tmp_path / "on", case, ckpt_path=tmp_path / "rescue/rescued.ckpt")
+    wrong = differences(final_state(resumed), expected)
+    # the network sees a batch again and counts that; at step 3 the end of the epoch was saved
+    assert wrong == (["/state_dict/net.calls"] if batch == 3 else [])
+    assert again == {k: v for k, v in history.items() if k > 3}
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory:UserWarning")

@@ -128,7 +128,6 @@ def test_resume_of_a_resume_and_a_new_start() -> None:
     assert rows(given_up) == whole  # as after a sanity check
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_same_batches_and_one_decoding_for_any_number_of_workers(

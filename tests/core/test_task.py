@@ -121,13 +121,6 @@ def test_count_of_skipped_steps_survives_a_resume(tmp_path: Path) -> None:
 # starting from other weights
 
 
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    trainer = make_trainer(tmp_path, Keep(tmp_path / "kept"), max_epochs=1)
-    trainer.fit(make_task(), datamodule=ToyData())
-    return tmp_path / "kept/004-validation.ckpt"
-
-
 def test_init_from_starts_at_the_averaged_weights(trained: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     task = ToyTask(ToyNet(), Optim(lr=0.0), init_from=str(trained))

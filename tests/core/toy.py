@@ -250,6 +250,15 @@ def final_state(trainer: Trainer) -> dict[str, Any]:
     return {name: content.get(name) for name in kept}
 
 
+def edited(path: Path, **hyper_parameters: Any) -> Path:
+    """A checkpoint with other hyper-parameters."""
+    content = torch.load(path, weights_only=True)
+    content["hyper_parameters"] |= hyper_parameters
+    changed = path.with_name("edited.ckpt")
+    torch.save(content, changed)
+    return changed
+
+
 def differences(left: Any, right: Any, where: str = "") -> list[str]:
     """Places where two nested states are not equal to the last bit."""
     if isinstance(left, Tensor) and isinstance(right, Tensor):

@@ -146,6 +146,11 @@ def test_both_processes_say_that_there_is_too_little_data(both: Any) -> None:
     assert first.startswith("1 samples of the train split make no batch for some of 2 processes")
 
 
+def test_samplers_of_lightning_are_refused(both: Any) -> None:
+    for sentence in of(both, "divided_twice"):
+        assert "set --trainer.use_distributed_sampler false" in sentence
+
+
 def test_signal_to_one_process_requeues_the_job_once(both: Any) -> None:
     for code, step, wrong in of(both, "requeue"):
         assert (code, step, wrong) == (0, 3, [])

@@ -191,6 +191,14 @@ def statistics() -> Any:
     return task.found  # type: ignore[attr-defined]
 
 
+def divided_twice() -> Any:
+    try:
+        two(FOLDER, use_distributed_sampler=True).test(make_task(), datamodule=ToyData())
+    except ValueError as error:
+        return str(error)
+    return "went on"
+
+
 def too_small() -> Any:
     try:
         two(FOLDER, max_epochs=1).fit(make_task(), datamodule=ToyData(size=1))
@@ -238,6 +246,7 @@ SCENARIOS: tuple[Callable[[], Any], ...] = (
     predict,
     log,
     statistics,
+    divided_twice,
     too_small,
     requeue,
 )

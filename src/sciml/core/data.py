@@ -142,9 +142,15 @@ class DataModule(LightningDataModule, ABC):
         )
 
     def _rank(self) -> Rank:
-        if self.trainer is None:
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1:
             return Rank()
-        return Rank(self.trainer.global_rank, self.trainer.world_size)
+        if trainer._accelerator_connector.use_distributed_sampler:
+            raise ValueError(
+                "the loaders divide the data among the processes by themselves; "
+                "set --trainer.use_distributed_sampler false"
+            )
+        return Rank(trainer.global_rank, trainer.world_size)
 
     def _overfitting(self) -> bool:
         return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]

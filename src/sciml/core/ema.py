@@ -129,9 +129,9 @@ class EMA(Callback):
         weights = checkpoint["state_dict"]
         places = {weights[name].data_ptr(): name for name in self.average}
         for name, value in weights.items():  # tied weights have several names
-            first = places.get(value.data_ptr())
-            if first is not None and value.numel():
-                weights[name] = self.average[first].to(value.dtype, copy=True)
+            average = self.average.get(places.get(value.data_ptr(), ""))
+            if average is not None and average.shape == value.shape:
+                weights[name] = average.to(value.dtype, copy=True)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

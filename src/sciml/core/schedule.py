@@ -51,6 +51,22 @@ def build_schedule(
     )
 
 
+def refresh(schedule: object) -> None:
+    """Set the learning rates that belong to the schedule's place.
+
+    Settings may have changed since its last step, and the learning-rate finder forgets warm-up and
+    layer decay. A plateau has no rates of its own and is left alone.
+
+    Args:
+        schedule: A schedule of a trainer.
+    """
+    if not isinstance(schedule, LambdaLR):
+        return
+    groups = schedule.optimizer.param_groups
+    for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * factor(schedule.last_epoch)
+
+
 def learning_rate_factor(step: int, optim: Optim, length: Length) -> float:
     """Learning rate at a step as a fraction of its peak: the product of warm-up and shape.
 

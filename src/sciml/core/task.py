@@ -5,6 +5,7 @@ import warnings
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRS
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sciml.core.checkpoint import AtomicCheckpointIO, check_fit, load_weights
 from sciml.core.ema import EMA
@@ -29,8 +30,8 @@ from sciml.core.optim import (
     update_stored,
 )
 from sciml.core.report import log_figure
-from sciml.core.resume import note_place, take_place
-from sciml.core.schedule import Length, PlateauSteps, build_schedule
+from sciml.core.resume import check_resumable, note_place, take_place
+from sciml.core.schedule import Length, PlateauSteps, build_schedule, refresh
 from sciml.core.settings import caller, keep_plain, plain
 
 SKIPS_IN_A_ROW = 20
@@ -73,7 +74,7 @@ class Task(LightningModule, ABC):
     ) -> None:
         super().__init__()
         settings = plain(optim)  # numbers of NumPy would get into the optimizer's state
-        self.optim = Optim(**settings | {"betas": tuple(settings["betas"])})
+        self.optim = replace(optim, **settings | {"betas": tuple(settings["betas"])})
         self.init_from = init_from
         self.compile_network = compile
         self.figure_every_n_epochs = figure_every_n_epochs
@@ -206,15 +207,7 @@ class Task(LightningModule, ABC):
     def on_train_start(self) -> None:
         take_place(self.trainer, self._metrics)
         for config in self.trainer.lr_scheduler_configs:
-            schedule = config.scheduler
-            if isinstance(schedule, LambdaLR):  # settings may have changed since its last step
-                for group, base, factor in zip(
-                    schedule.optimizer.param_groups,
-                    schedule.base_lrs,
-                    schedule.lr_lambdas,
-                    strict=True,
-                ):
-                    group["lr"] = base * factor(schedule.last_epoch)
+            refresh(config.scheduler)
 
     def train(self, mode: bool = True) -> "Task":
         super().train(mode)
@@ -235,15 +228,10 @@ class Task(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None:
             return
-        path = self.trainer.ckpt_path or "the checkpoint"
-        check_fit(self, checkpoint["state_dict"], path)
+        check_fit(self, checkpoint["state_dict"], self.trainer.ckpt_path or "the checkpoint")
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
-        if "optimizer_states" not in checkpoint:
-            raise ValueError(
-                f"{path} holds weights only, so the run cannot go on from it; "
-                "start a new one from its weights with --model.init_from"
-            )
+        check_resumable(self.trainer, checkpoint)
         update_stored(checkpoint, self.optim, self._build_optimizer())
         self.skipped, self.skipped_in_a_row = checkpoint.get("skipped", [0, 0])
         self._metrics = checkpoint.get("metrics", {})
