@@ -103,6 +103,9 @@ class Empty(DataModule):
         super().__init__(2, 0)
         self.bare = bare
 
+    def files(self) -> list[Path]:
+        return []
+
     def dataset(self, split: Split) -> Dataset[Any]:
         return TensorDataset(torch.zeros(0 if split == self.bare else 3))
 

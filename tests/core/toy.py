@@ -125,6 +125,9 @@ class ToyData(DataModule):
         self.sized = sized
         self.poison = poison
 
+    def files(self) -> list[Path]:
+        return []
+
     def dataset(self, split: Split) -> Dataset[Any]:
         x, y, number = points(split, self.size if split == "train" else EVALUATED)
         if split == "train" and self.poison is not None:

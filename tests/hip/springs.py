@@ -1,5 +1,6 @@
 """A network of springs, molecules held together by springs, and a process that trains on some."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,9 @@ class SpringData(DataModule):
         self.save_hyperparameters()
         self.labelled = labelled
         self.r_max = r_max
+
+    def files(self) -> list[Path]:
+        return []
 
     def dataset(self, split: Split) -> Dataset[Any]:
         if split == "train":

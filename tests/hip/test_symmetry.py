@@ -42,7 +42,7 @@ def _predict(net: MACEHIP, records: list[Record]) -> list[Molecule]:
     return list(zip(output["energy"], forces, hessians, strict=True))
 
 
-def _assert_same(net: MACEHIP, found: list[Molecule], expected: list[Molecule]) -> None:
+def assert_same(net: MACEHIP, found: list[Molecule], expected: list[Molecule]) -> None:
     tolerance = TOLERANCE[net.embedding.dtype]
     energies = torch.stack([energy for energy, *_ in expected])
     for ours, theirs in zip(found, expected, strict=True):
@@ -64,12 +64,12 @@ def test_rotations_and_reflections_turn_forces_and_hessian(net: MACEHIP, matrix:
     for energy, forces, hessian in still:
         blocks = torch.block_diag(*[matrix] * len(forces))
         expected.append((energy, forces @ matrix.T, blocks @ hessian @ blocks.T))
-    _assert_same(net, turned, expected)
+    assert_same(net, turned, expected)
 
 
 def test_translations_change_nothing(net: MACEHIP) -> None:
     moved = [_moved(record, torch.eye(3), (30.0, -70.0, 55.0)) for record in RECORDS]
-    _assert_same(net, _predict(net, moved), _predict(net, RECORDS))
+    assert_same(net, _predict(net, moved), _predict(net, RECORDS))
 
 
 def test_permutations_permute_forces_and_hessian(net: MACEHIP) -> None:
@@ -83,13 +83,13 @@ def test_permutations_permute_forces_and_hessian(net: MACEHIP) -> None:
     for (energy, forces, hessian), order in zip(_predict(net, RECORDS), orders, strict=True):
         rows = torch.from_numpy((3 * order[:, None] + np.arange(3)).ravel())
         expected.append((energy, forces[torch.from_numpy(order)], hessian[rows][:, rows]))
-    _assert_same(net, _predict(net, shuffled), expected)
+    assert_same(net, _predict(net, shuffled), expected)
 
 
 def test_a_molecule_does_not_feel_the_batch(net: MACEHIP) -> None:
     alone = [_predict(net, [record])[0] for record in RECORDS]
-    _assert_same(net, _predict(net, RECORDS), alone)
-    _assert_same(net, _predict(net, RECORDS[::-1]), alone[::-1])
+    assert_same(net, _predict(net, RECORDS), alone)
+    assert_same(net, _predict(net, RECORDS[::-1]), alone[::-1])
 
 
 def test_hessian_is_symmetric_and_obeys_all_rules(net: MACEHIP) -> None:

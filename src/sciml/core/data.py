@@ -85,9 +85,9 @@ class DataModule(LightningDataModule, ABC):
         """Picklable function from samples to a batch; None leaves it to torch."""
         return None
 
+    @abstractmethod
     def files(self) -> list[Path]:
         """Data files in use, whose checksums enter the provenance of a run."""
-        return []
 
     def train_dataloader(self) -> ResumableLoader:
         return self.loader("train")

@@ -58,22 +58,5 @@ class StepSeed(Callback):
     ) -> None:
         seed_all(self._base(), 1, dataloader_idx, batch_idx, trainer.global_rank)
 
-    def on_test_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        seed_all(self._base(), 1, dataloader_idx, batch_idx, trainer.global_rank)
-
-    def on_predict_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        seed_all(self._base(), 1, dataloader_idx, batch_idx, trainer.global_rank)
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
