@@ -127,8 +127,7 @@ def model_config(checkpoint: Mapping[str, Any], path: str | Path = "checkpoint")
     from sciml.core.task import Task
 
     config = _config(checkpoint["hyper_parameters"])
-    if not issubclass(trusted_class(config, PACKAGE, path), Task):
-        raise ValueError(f"{path} names '{config['class_path']}', which is no task of sciml")
+    trusted_class(config, PACKAGE, path, (Task, "task"))
     return config
 
 

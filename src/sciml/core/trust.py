@@ -15,16 +15,19 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 SCALARS = {str, int, float, bool, NoneType, Path}
 
 
-def trusted_class(config: Any, package: str, source: str | Path) -> type:
+def trusted_class(
+    config: Any, package: str, source: str | Path, role: tuple[type, str] = (object, "class")
+) -> type:
     """The class that settings name, once they and all they nest are found to be harmless.
 
     Args:
         config: Mapping with ``class_path`` and ``init_args``.
         package: What every class path has to begin with.
         source: File that the settings come from; named in errors.
+        role: Class it has to be a subclass of, and what such a thing is called.
 
     Raises:
-        ValueError: If a class is foreign or unknown, or an argument could import code.
+        ValueError: If it is of another kind, a class is foreign or unknown, or an argument could import code.
     """
     name = config.get("class_path")
     if not isinstance(name, str) or not name.startswith(package):
@@ -33,6 +36,8 @@ def trusted_class(config: Any, package: str, source: str | Path) -> type:
             "because importing it would run foreign code"
         )
     found = _import(name, source)
+    if not issubclass(found, role[0]):
+        raise ValueError(f"{source} names '{name}', which is no {role[1]} of sciml")
     if set(config) - {"class_path", "init_args"}:
         raise ValueError(f"{source} gives {name} something other than class_path and init_args")
     hinted: Any = found.__init__  # type: ignore[misc]
