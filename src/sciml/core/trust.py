@@ -27,7 +27,8 @@ def trusted_class(
         role: Class it has to be a subclass of, and what such a thing is called.
 
     Raises:
-        ValueError: If it is of another kind, a class is foreign or unknown, or an argument could import code.
+        ValueError: If it is of another kind, a class is foreign or unknown, or an argument could
+            import code.
     """
     name = config.get("class_path")
     if not isinstance(name, str) or not name.startswith(package):
