@@ -101,9 +101,16 @@ def test_progress_counts_every_task(tmp_path: Path) -> None:
     assert seen == [Tally(3, 1, 0, 0), Tally(3, 1, 1, 0), Tally(3, 1, 1, 1)]
 
 
-def test_progress_bar_takes_tallies() -> None:
+def test_progress_bar_counts_what_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws on terminals only
+    monkeypatch.setenv("COLUMNS", "120")
     with progress_bar("tasks") as show:
         show(Tally(3, 1, 1, 1))
+    shown = capsys.readouterr().err
+    assert "2/2" in shown  # one of three was there before
+    assert "1 failed" in shown
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
