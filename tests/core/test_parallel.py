@@ -165,7 +165,8 @@ if __name__ == "__main__":
         _, errors = parent.communicate(timeout=30)
     wait_for(lambda: not any(is_running(worker) for worker in workers))
     assert parent.returncode != 0
-    assert errors.count("Traceback") == (number == signal.SIGINT)  # the script's own
+    # the script's own; a worker that is caught while it starts may add another
+    assert ("Traceback" in errors) == (number == signal.SIGINT)
     assert (tmp_path / "a").read_text() == "done"
     assert not (tmp_path / "b").exists()
 
