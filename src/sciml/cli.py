@@ -23,7 +23,10 @@ TRAINING = {
     "test": "test metrics and tables of a checkpoint (--ckpt_path X is enough)",
     "predict": "write a checkpoint's predictions to an NPZ file",
 }
-DOMAINS = {"hip": "molecular energies, forces and Hessians (MACE-HIP)"}
+DOMAINS = {
+    "hip": "molecular energies, forces and Hessians (MACE-HIP)",
+    "astrochem": "emulators of astrochemical reaction networks",
+}
 
 
 def main(args: Sequence[str] | None = None) -> Any:

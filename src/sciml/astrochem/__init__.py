@@ -1,0 +1,1 @@
+"""Emulators of astrochemical reaction networks."""

@@ -1,0 +1,1 @@
+"""Tracer files, data sets and data modules."""

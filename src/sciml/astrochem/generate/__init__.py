@@ -1,0 +1,1 @@
+"""Tracer histories and the embedded reaction network."""

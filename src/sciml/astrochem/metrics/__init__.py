@@ -1,0 +1,1 @@
+"""Errors of abundances in ratios and decades."""

@@ -1,0 +1,1 @@
+"""Autoencoders of abundances and emulators of their latents."""

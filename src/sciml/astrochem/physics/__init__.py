@@ -1,0 +1,1 @@
+"""Species, element bookkeeping, scaling and conservation."""
