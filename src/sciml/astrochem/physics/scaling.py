@@ -41,7 +41,9 @@ class AbundanceScaler(nn.Module):
             ValueError: Unless ``0 < lo < hi``.
         """
         if not 0 < lo < hi:
-            raise ValueError(f"abundances from lo {lo} to hi {hi} cannot be scaled; use 0 < lo < hi")
+            raise ValueError(
+                f"abundances from lo {lo} to hi {hi} cannot be scaled; use 0 < lo < hi"
+            )
         limits = torch.tensor([lo, hi], dtype=torch.float64)
         self.limits.copy_(limits.log10())
 
@@ -155,7 +157,9 @@ class LatentScaler(nn.Module):
     def __init__(self, latent_dim: int, per_dimension: bool = True) -> None:
         super().__init__()
         self.per_dimension = per_dimension
-        self.register_buffer("limits", torch.stack([torch.zeros(latent_dim), torch.ones(latent_dim)]))
+        self.register_buffer(
+            "limits", torch.stack([torch.zeros(latent_dim), torch.ones(latent_dim)])
+        )
 
     @torch.jit.unused
     def set_range(self, low: Tensor, high: Tensor) -> None:

@@ -1,0 +1,125 @@
+"""The default emulator: a residual flow map of the latents (b rows, t steps, L latents)."""
+
+import torch
+from torch import Tensor, nn
+
+from sciml.astrochem.net.base import EmulatorNet, LatentStatistics
+from sciml.astrochem.physics.statistics import ChemistryStatistics
+
+DELTA_GAIN = 3.0  # conditions change little in a step
+
+
+class Block(nn.Module):
+    """``h + W₂ silu(W₁ norm(h))``.
+
+    Args:
+        width: Hidden units.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.rise = nn.Linear(width, width)
+        self.fall = nn.Linear(width, width)
+        self.activation = nn.SiLU()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden state of the next block, ``(b, width)``."""
+        change: Tensor = self.fall(self.activation(self.rise(self.norm(hidden))))
+        return hidden + change
+
+
+class FlowMap(EmulatorNet):
+    """``z' = z + σ f(z, p, p - p_before)`` with σ the typical change of a latent over a step.
+
+    Conditions enter as log10, standardised with the training tracers, and as three times their
+    change since the step before, because a state lags behind conditions that move. The last layer
+    starts at zero: an untrained map holds the state.
+
+    Args:
+        latent_dim: Latents L of the autoencoder.
+        hidden: Width of the blocks.
+        blocks: Residual blocks.
+        phys_delta: Also give the change of the conditions; without it the map depends on the
+            present alone, as couplings need that cannot keep the conditions of the last step.
+        dt_input: Also give ``log10(dt / dt_ref)``, for data with steps of several lengths.
+    """
+
+    physics_mean: Tensor
+    physics_std: Tensor
+    increment: Tensor
+    dt_ref: Tensor
+
+    def __init__(
+        self,
+        latent_dim: int = 24,
+        hidden: int = 256,
+        blocks: int = 3,
+        *,
+        phys_delta: bool = True,
+        dt_input: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.state_dim = latent_dim
+        self.phys_delta = phys_delta
+        self.dt_input = dt_input
+        self.rise_latent = nn.Linear(latent_dim, hidden)
+        self.rise_physics = nn.Linear(4 + 4 * phys_delta + dt_input, hidden, bias=False)
+        self.blocks = nn.Sequential(*(Block(hidden) for _ in range(blocks)))
+        self.fall = nn.Linear(hidden, latent_dim)
+        nn.init.zeros_(self.fall.weight)
+        nn.init.zeros_(self.fall.bias)
+        self.register_buffer("physics_mean", torch.zeros(4, dtype=torch.float64))
+        self.register_buffer("physics_std", torch.ones(4, dtype=torch.float64))
+        self.register_buffer("increment", torch.ones(latent_dim))
+        self.register_buffer("dt_ref", torch.ones((), dtype=torch.float64))
+
+    def set_statistics(self, statistics: ChemistryStatistics, latents: LatentStatistics) -> None:
+        self.physics_mean.copy_(statistics.physics_mean)
+        self.physics_std.copy_(statistics.physics_std.clamp(min=1e-3))
+        self.increment.copy_(latents.increment + 1e-4)
+        self.dt_ref.fill_(statistics.dt)
+
+    def step(
+        self,
+        latent: Tensor,
+        physics: Tensor,
+        dt: Tensor | None = None,
+        physics_before: Tensor | None = None,
+    ) -> Tensor:
+        before = physics if physics_before is None else physics_before
+        drive = self._drive(physics, before, dt).to(latent.dtype)
+        return self._advance(latent, drive)
+
+    def rollout(self, latent: Tensor, physics: Tensor, dt: Tensor | None = None) -> Tensor:
+        before = torch.cat([physics[:, :1], physics[:, :-1]], 1)
+        drive = self._drive(physics, before, dt).to(latent.dtype)  # of all steps at once
+        states: list[Tensor] = []
+        for step in range(physics.shape[1]):  # each state needs the one before
+            latent = self._advance(latent, drive[:, step])
+            states.append(latent)
+        return torch.stack(states, 1)
+
+    def _drive(self, physics: Tensor, before: Tensor, dt: Tensor | None) -> Tensor:
+        """What the conditions add to the first hidden state."""
+        present = self._standardise(physics)
+        parts = [present]
+        if self.phys_delta:
+            parts.append(DELTA_GAIN * (present - self._standardise(before)))
+        if self.dt_input:
+            length = self.dt_ref.expand(present.shape[:-1]) if dt is None else dt.double()
+            ratio = torch.log10(length / self.dt_ref)
+            parts.append(ratio[..., None].to(present.dtype))
+        drive: Tensor = self.rise_physics(torch.cat(parts, -1).to(self.rise_physics.weight.dtype))
+        return drive
+
+    def _standardise(self, physics: Tensor) -> Tensor:
+        wide = physics.to(torch.promote_types(physics.dtype, torch.float32))
+        mean, spread = self.physics_mean.to(wide.dtype), self.physics_std.to(wide.dtype)
+        return (torch.log10(wide) - mean) / spread
+
+    def _advance(self, latent: Tensor, drive: Tensor) -> Tensor:
+        hidden = self.blocks(self.rise_latent(latent) + drive)
+        change: Tensor = self.fall(hidden)
+        return latent + self.increment * change
