@@ -64,6 +64,7 @@ class FlowMap(EmulatorNet):
         self.state_dim = latent_dim
         self.phys_delta = phys_delta
         self.dt_input = dt_input
+        self.delta_gain = DELTA_GAIN
         self.rise_latent = nn.Linear(latent_dim, hidden)
         self.rise_physics = nn.Linear(4 + 4 * phys_delta + dt_input, hidden, bias=False)
         self.blocks = nn.Sequential(*(Block(hidden) for _ in range(blocks)))
@@ -106,7 +107,7 @@ class FlowMap(EmulatorNet):
         present = self._standardise(physics)
         parts = [present]
         if self.phys_delta:
-            parts.append(DELTA_GAIN * (present - self._standardise(before)))
+            parts.append(self.delta_gain * (present - self._standardise(before)))
         if self.dt_input:
             length = self.dt_ref.expand(present.shape[:-1]) if dt is None else dt.double()
             ratio = torch.log10(length / self.dt_ref)

@@ -14,8 +14,8 @@ DECODER_GAIN = 0.05  # a correction of order one is one decade of twenty
 class PcaResidualAutoencoder(AutoencoderNet):
     """Linear autoencoder that starts as the principal components, plus small networks.
 
-    ``z = W (s - μ) / σ + E(10 (s - μ))`` and ``s = μ + Wᵀ (σ z) + 0.05 D(z)``: W is trained, used in
-    both directions, and starts as the first L principal axes of the scaled training rows; μ are
+    ``z = W (s - μ) / σ + E(10 (s - μ))`` and ``s = μ + Wᵀ (σ z) + 0.05 D(z)``: W is trained, used
+    in both directions, and starts as the first L principal axes of the scaled training rows; μ are
     their means and σ the standard deviations of the scores. The last layers of E and D start at
     zero, so that training begins at the principal components and can only improve on them.
 
@@ -51,6 +51,7 @@ class PcaResidualAutoencoder(AutoencoderNet):
             )
         self.input_dim, self.latent_dim = input_dim, latent_dim
         self.noise = noise
+        self.encoder_gain, self.decoder_gain = ENCODER_GAIN, DECODER_GAIN
         self.axes = nn.Parameter(torch.empty(latent_dim, input_dim))
         nn.init.orthogonal_(self.axes)
         self.register_buffer("center", torch.zeros(input_dim))
@@ -83,7 +84,7 @@ class PcaResidualAutoencoder(AutoencoderNet):
 
     def encode(self, scaled: Tensor) -> Tensor:
         deviation = scaled - self.center
-        correction: Tensor = self.input(self.encoder(ENCODER_GAIN * deviation))
+        correction: Tensor = self.input(self.encoder(self.encoder_gain * deviation))
         return linear(deviation, self.axes) / self.spread + correction
 
     def perturb(self, latent: Tensor) -> Tensor:
@@ -92,11 +93,11 @@ class PcaResidualAutoencoder(AutoencoderNet):
     def decode(self, latent: Tensor) -> Tensor:
         correction: Tensor = self.output(self.decoder(latent))
         principal = linear(latent * self.spread, self.axes.t(), self.center)
-        return principal + DECODER_GAIN * correction
+        return principal + self.decoder_gain * correction
 
     def decode_species(self, latent: Tensor, columns: Tensor) -> Tensor:
         hidden: Tensor = self.decoder(latent)
         correction = linear(hidden, self.output.weight[columns], self.output.bias[columns])
         axes = self.axes[:, columns].t()
         principal = linear(latent * self.spread, axes, self.center[columns])
-        return principal + DECODER_GAIN * correction
+        return principal + self.decoder_gain * correction

@@ -16,8 +16,8 @@ class TiedAutoencoder(AutoencoderNet):
 
     Encoder: ``h1 = act(norm(W1 s))``, ``h2 = act(norm(W2 h1))``, dropout,
     ``z = act(norm(W3 h2 + b3))``. Decoder: ``g2 = act(norm(W3ᵀ z + c1))``,
-    ``g1 = dropout(act(norm(W2ᵀ g2 + c2)))``, ``s = sigmoid(W1ᵀ g1 + c3)``. The decoder has biases and
-    norms of its own. Gaussian noise is added to the latents in training.
+    ``g1 = dropout(act(norm(W2ᵀ g2 + c2)))``, ``s = sigmoid(W1ᵀ g1 + c3)``. The decoder has
+    biases and norms of its own. Gaussian noise is added to the latents in training.
 
     Args:
         input_dim: Species S.

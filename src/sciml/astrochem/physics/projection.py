@@ -14,8 +14,8 @@ from sciml.astrochem.physics.constants import FLOOR
 
 Mode = Literal["share", "kl", "reservoir"]
 ABSENT = 1e-15  # abundance of an element below which it is left alone
-LARGEST_STEP = 60.0  # of a multiplier: a factor of 1e26
-MEND = 8  # iterations of either mode in an exported program
+AGREED = 1e-12  # relative difference of a total that counts as none
+SHARE_STEPS, KL_STEPS = 10, 15  # decoded states need 3 to 5, states of another chemistry more
 
 
 class Projected(NamedTuple):
@@ -23,7 +23,7 @@ class Projected(NamedTuple):
 
     Args:
         abundance: Abundances that hold the totals, float64 ``(b, S)``.
-        fallen_back: Rows that needed the mode ``kl``, bool ``(b,)``.
+        fallen_back: Rows that the mode ``share`` could not mend, bool ``(b,)``.
         residual: Largest relative difference of a total, ``(b,)``.
     """
 
@@ -33,21 +33,21 @@ class Projected(NamedTuple):
 
 
 class ElementProjection(nn.Module):
-    """Scale species so that every element's total is exactly the given one.
+    """Scale species so that every element's total is exactly the given one, in float64.
 
-    Newton's method on the logarithms of the totals, in float64. In the mode ``share`` a species is
-    corrected in proportion to its share of an element, ``w_i = max_e(A_ie x_i / total_e) + 1e-3``:
-    reservoirs take the difference and trace species keep their predicted value. In the mode ``kl``
-    all weights are 1; rows that do not converge in ``share`` use it. ``reservoir`` puts the whole
-    difference into the most abundant species of an element with no other heavy element, for
-    comparison only: it destroys trace atoms and does not always reach the totals.
+    First no species may hold more of an element than there is. Then Newton's method finds the
+    multipliers. In the mode ``share`` a species is corrected in proportion to its share of an
+    element, ``w_i = max_e(A_ie x_i / total_e) + 1e-3``: reservoirs take the difference and trace
+    species keep their predicted value. Rows that do not converge, of states far from any chemistry,
+    use the mode ``kl`` (all weights 1), and if that fails too, all species are scaled down together
+    and the rest goes into the atoms: any input ends with the right totals. ``reservoir`` puts
+    differences into the neutral atoms alone, for comparison: it destroys trace atoms and does not
+    always reach the totals.
 
     Args:
         matrix: Atoms of every element in every species, ``(S, E)``.
         mode: Which species take the difference.
         charge: Charge of every species, ``(S,)``, to keep the net charge as well.
-        tolerance: Relative difference of the totals at which the iteration ends.
-        max_iter: Iterations of each mode.
 
     Raises:
         ValueError: If the matrix has an element that no species holds.
@@ -55,26 +55,28 @@ class ElementProjection(nn.Module):
 
     matrix: Tensor
     rows: Tensor
+    pairs: Tensor
+    ceiling: Tensor
+    atoms: Tensor
 
     def __init__(
-        self,
-        matrix: Tensor,
-        mode: Mode = "share",
-        *,
-        charge: Tensor | None = None,
-        tolerance: float = 1e-13,
-        max_iter: int = 30,
+        self, matrix: Tensor, mode: Mode = "share", *, charge: Tensor | None = None
     ) -> None:
         super().__init__()
         matrix = matrix.double()
         if not bool((matrix.sum(0) > 0).all()):
             raise ValueError("an element of the matrix is in no species; leave its column out")
-        rows = matrix if charge is None else torch.cat([matrix, charge.double()[:, None]], 1)
-        self.register_buffer("matrix", matrix)
-        self.register_buffer("rows", rows)
         self.mode = mode
-        self.tolerance = tolerance
-        self.max_iter = max_iter
+        self.floor, self.absent, self.agreed = FLOOR, ABSENT, AGREED
+        # attributes, since scripted programs know no globals
+        self.share_steps, self.kl_steps = SHARE_STEPS, KL_STEPS
+        inverse = torch.where(matrix > 0, 1 / matrix.clamp(min=1), torch.inf)
+        self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("rows", matrix, persistent=False)
+        self.register_buffer("pairs", matrix, persistent=False)
+        self.register_buffer("ceiling", inverse, persistent=False)
+        self.register_buffer("atoms", _atoms(matrix, charge), persistent=False)
+        self.set_charge(charge)
 
     @torch.jit.unused
     def set_charge(self, charge: Tensor | None) -> None:
@@ -85,6 +87,7 @@ class ElementProjection(nn.Module):
         """
         extra = [] if charge is None else [charge.to(self.matrix)[:, None]]
         self.rows = torch.cat([self.matrix, *extra], 1)
+        self.pairs = (self.rows[:, :, None] * self.rows[:, None, :]).flatten(1)
 
     def totals(self, abundance: Tensor) -> Tensor:
         """Atoms of every element (and, where it is kept, the net charge) per H nucleus.
@@ -109,99 +112,137 @@ class ElementProjection(nn.Module):
         Returns:
             Abundances of the type of the prediction, ``(b, S)``.
         """
-        start = torch.clamp(abundance.double(), min=FLOOR)
         wanted = totals.double()
-        weight = self._weights(start)
-        first = self._iterate(start, wanted, weight, MEND)
-        second = self._iterate(start, wanted, torch.ones_like(weight), MEND)
-        good = self._residual(first, wanted) < 1e-9
-        result = torch.where(good[:, None], first, second)
-        return torch.clamp(result, min=FLOOR).to(abundance.dtype)
+        start = self._start(abundance, wanted)
+        result = self._share(start, wanted)
+        good = self._residual(result, wanted) < self.agreed
+        second = self._kl(start, wanted)
+        fair = self._residual(second, wanted) < self.agreed
+        second = torch.where(fair[:, None], second, self._dilute(start, wanted))
+        result = torch.where(good[:, None], result, second)
+        return torch.clamp(result, min=self.floor).to(abundance.dtype)
 
     @torch.jit.unused
     def project(self, abundance: Tensor, totals: Tensor) -> Projected:
-        """Like `forward`, iterated to convergence and with a report.
+        """Like `forward`, but only rows that need it fall back, and with a report.
 
         Args:
             abundance: Predicted, positive, ``(b, S)``.
             totals: What `totals` gave for the parcel.
         """
-        start = torch.clamp(abundance.double(), min=FLOOR)
         wanted = totals.double()
+        start = self._start(abundance, wanted)
         if self.mode == "reservoir":
-            result = self._reservoir(start, wanted)
+            result = torch.clamp(
+                start + (wanted - start @ self.rows) @ self.atoms.t(), min=self.floor
+            )
             none = torch.zeros(len(start), dtype=torch.bool, device=start.device)
             return Projected(result, none, self._residual(result, wanted))
-        weight = self._weights(start) if self.mode == "share" else torch.ones_like(start)
-        result = self._converge(start, wanted, weight)
-        residual = self._residual(result, wanted)
-        lost = ~(residual < 1e-9)
-        if self.mode == "share" and bool(lost.any()):
-            rows = lost.nonzero()[:, 0]
-            again = self._converge(start[rows], wanted[rows], torch.ones_like(start[rows]))
-            result = result.index_copy(0, rows, again)
-            residual = self._residual(result, wanted)
-        return Projected(torch.clamp(result, min=FLOOR), lost, residual)
+        result = self._share(start, wanted) if self.mode == "share" else self._kl(start, wanted)
+        lost = ~(self._residual(result, wanted) < self.agreed)
+        for mend in (self._kl, self._dilute):
+            rows = (~(self._residual(result, wanted) < self.agreed)).nonzero()[:, 0]
+            if len(rows):
+                result = result.index_copy(0, rows, mend(start[rows], wanted[rows]))
+        result = torch.clamp(result, min=self.floor)
+        return Projected(result, lost, self._residual(result, wanted))
 
-    def _weights(self, start: Tensor) -> Tensor:
-        held = start @ self.rows.abs()
-        share = start[:, :, None] * self.rows.abs()[None] / torch.clamp(held, min=FLOOR)[:, None, :]
-        return share.amax(-1) + 1e-3
+    def _start(self, abundance: Tensor, wanted: Tensor) -> Tensor:
+        most = torch.clamp(wanted[:, None, : self.matrix.shape[1]], min=self.absent) * self.ceiling
+        return torch.clamp(torch.minimum(abundance.double(), most.amin(-1)), min=self.floor)
 
-    def _iterate(self, start: Tensor, wanted: Tensor, weight: Tensor, count: int) -> Tensor:
+    def _share(self, start: Tensor, wanted: Tensor) -> Tensor:
+        weight = self._weights(start)
         multiplier = torch.zeros_like(wanted)
-        for _ in range(count):
-            multiplier = multiplier - self._step(start, wanted, weight, multiplier)
-        return self._state(start, weight, multiplier)
-
-    @torch.jit.unused
-    def _converge(self, start: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-        multiplier = torch.zeros_like(wanted)
-        for _ in range(self.max_iter):
-            step = self._step(start, wanted, weight, multiplier)
-            multiplier = multiplier - step
-            if not bool((step.abs() > self.tolerance).any()):  # NaN ends it as well
+        for _ in range(self.share_steps):
+            step = self._step(start, wanted, weight, multiplier, True)
+            multiplier = multiplier - torch.clamp(step, -5.0, 5.0)
+            if _finished(step):
                 break
         return self._state(start, weight, multiplier)
+
+    def _kl(self, start: Tensor, wanted: Tensor) -> Tensor:
+        weight = torch.ones_like(start)
+        multiplier = torch.zeros_like(wanted)
+        for _ in range(self.kl_steps):
+            step = self._step(start, wanted, weight, multiplier, False)
+            multiplier = multiplier - torch.clamp(step, -2.0, 2.0)
+            if _finished(step):
+                break
+        return self._state(start, weight, multiplier)
+
+    def _dilute(self, start: Tensor, wanted: Tensor) -> Tensor:
+        """All species scaled down until no total is too large, and the rest as free atoms."""
+        room = torch.clamp(wanted, min=self.floor)[:, : self.matrix.shape[1]] / (
+            start @ self.matrix
+        )
+        part = torch.clamp(room.amin(-1, keepdim=True), max=1.0) * start
+        return part + (wanted - part @ self.rows) @ self.atoms.t()
+
+    def _weights(self, start: Tensor) -> Tensor:
+        held = torch.clamp(start @ self.rows.abs(), min=self.floor)
+        share = torch.zeros_like(start)
+        for element in range(self.rows.shape[1]):  # a dozen; all at once would need S x E a row
+            part = self.rows[:, element].abs() * start / held[:, element : element + 1]
+            share = torch.maximum(share, part)
+        return share + 1e-3
 
     def _state(self, start: Tensor, weight: Tensor, multiplier: Tensor) -> Tensor:
         exponent = torch.clamp(weight * (multiplier @ self.rows.t()), -150.0, 150.0)
         return start * torch.exp(exponent)
 
-    def _step(self, start: Tensor, wanted: Tensor, weight: Tensor, multiplier: Tensor) -> Tensor:
-        """Newton's step on ``log(total / wanted)``, and on the plain difference for the charge."""
+    def _step(
+        self, start: Tensor, wanted: Tensor, weight: Tensor, multiplier: Tensor, logarithmic: bool
+    ) -> Tensor:
+        """Newton's step on the totals, or on their logarithms; the charge is never logarithmic."""
         elements = self.matrix.shape[1]
         state = self._state(start, weight, multiplier)
         held = state @ self.rows
-        there = held[:, :elements]
-        goal = wanted[:, :elements]
-        present = goal > ABSENT
-        ratio = torch.where(present, goal, torch.ones_like(goal))
-        gap = torch.where(present, there * torch.log(torch.clamp(there, min=1e-60) / ratio), 0.0)
-        kept = present
+        there, goal = held[:, :elements], wanted[:, :elements]
+        kept = goal > self.absent
+        gap = there - goal
+        if logarithmic:
+            ratio = torch.clamp(there, min=1e-60) / torch.where(kept, goal, torch.ones_like(goal))
+            gap = there * torch.log(ratio)
         if held.shape[1] > elements:
             gap = torch.cat([gap, held[:, elements:] - wanted[:, elements:]], 1)
             kept = torch.cat([kept, torch.ones_like(held[:, elements:], dtype=torch.bool)], 1)
-        slope = torch.matmul(self.rows.t() * (weight * state)[:, None, :], self.rows)
-        return torch.clamp(_solve(slope, gap, kept), -LARGEST_STEP, LARGEST_STEP)
+        size = held.shape[1]
+        slope = ((weight * state) @ self.pairs).reshape(-1, size, size)
+        return _solve(slope, gap, kept)
 
     def _residual(self, state: Tensor, wanted: Tensor) -> Tensor:
         elements = self.matrix.shape[1]
         goal = wanted[:, :elements]
-        gap = (state @ self.matrix - goal).abs() / torch.clamp(goal, min=ABSENT)
-        return torch.where(goal > ABSENT, gap, torch.zeros_like(gap)).amax(-1)
+        gap = (state @ self.matrix - goal).abs() / torch.clamp(goal, min=self.absent)
+        return torch.where(goal > self.absent, gap, torch.zeros_like(gap)).amax(-1)
 
-    @torch.jit.unused
-    def _reservoir(self, start: Tensor, wanted: Tensor) -> Tensor:
-        """The historical correction, element after element."""
-        atoms = self.matrix
-        state = start.clone()
-        for element in range(atoms.shape[1]):
-            single = (atoms[:, element] == 1) & (atoms.sum(1) == 1)
-            owner = torch.where(single, start.mean(0), -1.0).argmax()
-            gap = wanted[:, element] - state @ atoms[:, element]
-            state[:, owner] = torch.clamp(state[:, owner] + gap, min=FLOOR)
-        return state
+
+@torch.jit.unused
+def _converged(step: Tensor) -> bool:
+    return not bool((step.abs() > 1e-14).any())  # NaN ends it as well
+
+
+def _finished(step: Tensor) -> bool:
+    """Whether a last step was too small to matter; never in a program that is to be exported."""
+    if torch.jit.is_scripting() or torch.compiler.is_compiling():  # type: ignore[attr-defined]
+        return False
+    return _converged(step)
+
+
+def _atoms(matrix: Tensor, charge: Tensor | None) -> Tensor:
+    """Where what is missing of an element, or of charge, goes: one column each, ``(S, E)``."""
+    alone = (matrix > 0).sum(1) == 1
+    neutral = torch.ones_like(alone) if charge is None else charge == 0
+    columns = []
+    for element in range(matrix.shape[1]):
+        count = matrix[:, element]
+        rank = torch.where(alone & (count > 0), 1 / (count + ~neutral), 0.0)
+        columns.append(torch.zeros_like(count).index_fill(0, rank.argmax(), 1.0) * rank.amax())
+    if charge is not None:
+        electron = (charge < 0) & (matrix.sum(1) == 0)
+        columns.append(-electron.to(matrix.dtype) / electron.sum().clamp(min=1))
+    return torch.stack(columns, 1)
 
 
 def _solve(matrix: Tensor, right: Tensor, kept: Tensor) -> Tensor:

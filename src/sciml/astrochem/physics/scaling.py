@@ -26,6 +26,7 @@ class AbundanceScaler(nn.Module):
 
     def __init__(self, lo: float = 1e-20, hi: float = 1.0) -> None:
         super().__init__()
+        self.ln10 = LN10  # an attribute, since scripted programs know no globals
         self.register_buffer("limits", torch.zeros(2, dtype=torch.float64))
         self.set_limits(lo, hi)
 
@@ -79,7 +80,7 @@ class AbundanceScaler(nn.Module):
         wide = scaled.to(torch.promote_types(scaled.dtype, torch.float32))
         limits = self.limits.to(wide.dtype)
         exponent = torch.clamp(wide, 0.0, 1.0) * (limits[1] - limits[0]) + limits[0]
-        return torch.exp(LN10 * exponent)
+        return torch.exp(self.ln10 * exponent)
 
     def forward(self, abundance: Tensor) -> Tensor:
         """Same as `scale`."""
