@@ -1,11 +1,12 @@
-"""The base of all Lightning modules: optimizer, statistics, warm start, guard, precision."""
+"""The base of all Lightning modules: optimizer, statistics, guard, ends of evaluations."""
 
 import math
 import warnings
 from abc import ABC
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion, OptimizerLRScheduler
 from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -29,7 +31,8 @@ from sciml.core.optim import (
     set_peaks,
     update_stored,
 )
-from sciml.core.report import log_figure
+from sciml.core.provenance import peak_memory_mib, write_json
+from sciml.core.report import log_figure, metric_table, show
 from sciml.core.resume import check_resumable, note_place, take_place
 from sciml.core.schedule import Length, PlateauSteps, build_schedule, refresh
 from sciml.core.settings import caller, keep_plain, plain
@@ -84,6 +87,8 @@ class Task(LightningModule, ABC):
         self._resting: list[nn.Module] = []
         self._identifiers: Sequence[str | int] = ()
         self._metrics: dict[str, Tensor] = {}
+        self._values: dict[str, float] = {}  # of the last validation or test
+        self._measured_at = self._shown_at = -1  # optimizer steps
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("frame", caller())
@@ -118,6 +123,46 @@ class Task(LightningModule, ABC):
         raise ValueError(
             f"{type(self).__name__} does not order its layers: leave optim.layer_decay at 1"
         )
+
+    def forget(self, split: str) -> None:
+        """Reset what is measured of ``val`` or ``test``; called before its first batch."""
+
+    def measured(self, split: str) -> dict[str, Tensor]:
+        """Metrics of ``val`` or ``test`` after its last batch, equal on all ranks, by full name.
+
+        They are logged, shown and written for the task. By default there are none, and a task
+        logs by itself.
+        """
+        return {}
+
+    def in_progress_bar(self, split: str) -> set[str]:
+        """Names of the metrics that the progress bar shows."""
+        return set()
+
+    def table(self, title: str, values: Mapping[str, float], split: str) -> Table:
+        """The metrics as a table, with baselines beside them where there are some.
+
+        Args:
+            title: Its heading.
+            values: What `measured` returned, as numbers.
+            split: ``val`` or ``test``.
+        """
+        return metric_table(title, [""], {name: [f"{v:.4g}"] for name, v in values.items()})
+
+    def figures(self, split: str) -> dict[str, Figure]:
+        """Figures of ``val`` or ``test`` by name; asked on the first rank only."""
+        return {}
+
+    def write_test(self, folder: Path) -> dict[str, Any]:
+        """Write further tables of a test; every rank calls it, the first one writes.
+
+        Args:
+            folder: Made if anything is written to it.
+
+        Returns:
+            Entries of ``summary.json`` besides the metrics.
+        """
+        return {}
 
     # optimizer
 
@@ -264,7 +309,64 @@ class Task(LightningModule, ABC):
                 "lower --model.optim.lr or set --trainer.gradient_clip_val"
             )
 
+    # ends of validations and tests
+
+    def on_validation_epoch_start(self) -> None:
+        self.forget("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.forget("test")
+
+    def on_validation_epoch_end(self) -> None:
+        first = not self._values
+        values = self._log_measured("val")
+        if self.trainer.sanity_checking:
+            return
+        self._values = values
+        if first or self.trainer.state.fn != TrainerFn.FITTING:
+            self._show("val")
+        if self.draws_figures():
+            self._log_figures("val")
+
+    def on_fit_end(self) -> None:
+        if self._shown_at < self._measured_at:
+            self._show("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._values = self._log_measured("test")
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "test"
+        if self._values and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            more = self.write_test(folder)
+            if self.trainer.is_global_zero:
+                summary = {"peak_memory_mib": peak_memory_mib(), "metrics": self._values}
+                write_json(folder / "summary.json", more | summary)
+        self._show("test")
+        self._log_figures("test")
+
+    def _log_measured(self, split: str) -> dict[str, float]:
+        self._measured_at = self.trainer.global_step
+        values = self.measured(split)
+        # equal on all ranks already; averaging them again only tells Lightning so
+        many = self.trainer.world_size > 1
+        shown = self.in_progress_bar(split)
+        for name, value in values.items():
+            self.log(name, value, prog_bar=name in shown, sync_dist=many, batch_size=1)
+        return {name: float(value) for name, value in values.items()}
+
+    def _show(self, split: str) -> None:
+        self._shown_at = self._measured_at
+        if not self._values:
+            return
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        title = f"{split} after {self._measured_at} steps" if fitting else split
+        show(self.table(title, self._values, split))
+
     # figures
+
+    def _log_figures(self, split: str) -> None:
+        if self.trainer.is_global_zero and self.trainer.loggers:
+            for name, figure in self.figures(split).items():
+                self.log_figure(f"{split}/{name}", figure)
 
     def draws_figures(self) -> bool:
         """Whether figures are due at this validation."""

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
+from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor
 
 from sciml.core.metrics import Means, Term, gather_rows, global_mean
 from sciml.core.optim import Optim
-from sciml.core.provenance import peak_memory_mib, write_json
-from sciml.core.report import show
 from sciml.core.task import Task
 from sciml.hip.loss import (
     HIPLoss,
@@ -91,8 +90,6 @@ class HIPTask(Task):
         self._undecayed = net.no_decay()
         self._samples = Samples()
         self._rows: list[dict[str, float]] = []
-        self._values: dict[str, float] = {}
-        self._measured_at = self._shown_at = -1  # optimizer steps
 
     def forward(self, batch: Batch, hessian: bool = True, forces: bool = True) -> Batch:
         prediction: Batch = self.net(batch, hessian=hessian, forces=forces)
@@ -189,36 +186,41 @@ class HIPTask(Task):
 
     # ends of epochs
 
-    def on_validation_epoch_start(self) -> None:
-        self._forget(self.val_metrics)
+    def forget(self, split: str) -> None:
+        self._metrics_of(split).reset()
+        self.terms.reset()
+        self._samples, self._rows = Samples(), []
 
-    def on_test_epoch_start(self) -> None:
-        self._forget(self.test_metrics)
+    def measured(self, split: str) -> dict[str, Tensor]:
+        values = self._metrics_of(split).compute()
+        means = self.terms.compute()
+        values[f"{split}/milliseconds"] = means.pop("milliseconds")
+        if means:
+            values[f"{split}/loss"] = self._weighted(means)
+        values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
+        combined = score(values, split)
+        if combined is not None:
+            values[f"{split}/score"] = combined
+        return values
 
-    def on_validation_epoch_end(self) -> None:
-        first = not self._values
-        values = self._log_metrics(self.val_metrics)
-        if self.trainer.sanity_checking:
-            return
-        self._values = values
-        if first or self.trainer.state.fn != TrainerFn.FITTING:
-            self._show("val")
-        if self.draws_figures():
-            self._log_figures("val")
+    def in_progress_bar(self, split: str) -> set[str]:
+        return {f"{split}/hessian_mae", f"{split}/forces_mae"}
 
-    def on_fit_end(self) -> None:
-        if self._values and self._shown_at < self._measured_at:
-            self._show("val")
+    def table(self, title: str, values: Mapping[str, float], split: str) -> Table:
+        return comparison_table(title, values, split)
 
-    def on_test_epoch_end(self) -> None:
-        self._values = self._log_metrics(self.test_metrics)
+    def figures(self, split: str) -> dict[str, Figure]:
+        drawn = self._samples.arrays()
+        shares = confusion_shares(self._values, split)
+        if shares is not None:
+            drawn["characters"] = shares
+        return figures(drawn)
+
+    def write_test(self, folder: Path) -> dict[str, Any]:
         rows = gather_rows(self._rows)
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir) / "test"
-        debugging = bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]
-        if self.trainer.is_global_zero and not debugging:
-            self._write_test(rows, folder)
-        self._show("test")
-        self._log_figures("test")
+        if self.trainer.is_global_zero:
+            write_text(folder / "molecules.csv", molecule_table(rows))
+        return {"molecules": len(rows)}
 
     # parts
 
@@ -252,54 +254,8 @@ class HIPTask(Task):
         self._samples.add(prediction, batch, rows)
         return rows
 
-    def _forget(self, metrics: HIPMetrics) -> None:
-        metrics.reset()
-        self.terms.reset()
-        self._samples, self._rows = Samples(), []
-
-    def _log_metrics(self, metrics: HIPMetrics) -> dict[str, float]:
-        split = metrics.split
-        self._measured_at = self.trainer.global_step
-        values = metrics.compute()
-        means = self.terms.compute()
-        values[f"{split}/milliseconds"] = means.pop("milliseconds")
-        if means:
-            values[f"{split}/loss"] = self._weighted(means)
-        values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
-        combined = score(values, split)
-        if combined is not None:
-            values[f"{split}/score"] = combined
-        # equal on all ranks already; averaging them again only tells Lightning so
-        many = self.trainer.world_size > 1
-        shown = {f"{split}/hessian_mae", f"{split}/forces_mae"}
-        for name, value in values.items():
-            self.log(name, value, prog_bar=name in shown, sync_dist=many, batch_size=1)
-        return {name: float(value) for name, value in values.items()}
-
-    def _show(self, split: str) -> None:
-        self._shown_at = self._measured_at
-        fitting = self.trainer.state.fn == TrainerFn.FITTING
-        title = f"{split} after {self._measured_at} steps" if fitting else split
-        show(comparison_table(title, self._values, split))
-
-    def _log_figures(self, split: str) -> None:
-        if not (self.trainer.is_global_zero and self.trainer.loggers):
-            return
-        drawn = self._samples.arrays()
-        shares = confusion_shares(self._values, split)
-        if shares is not None:
-            drawn["characters"] = shares
-        for name, figure in figures(drawn).items():
-            self.log_figure(f"{split}/{name}", figure)
-
-    def _write_test(self, rows: Sequence[Mapping[str, float]], folder: Path) -> None:
-        write_text(folder / "molecules.csv", molecule_table(rows))
-        summary: dict[str, Any] = {
-            "molecules": len(rows),
-            "peak_memory_mib": peak_memory_mib(),
-            "metrics": self._values,
-        }
-        write_json(folder / "summary.json", summary)
+    def _metrics_of(self, split: str) -> HIPMetrics:
+        return self.val_metrics if split == "val" else self.test_metrics
 
 
 def _seconds(device: torch.device) -> float:
