@@ -1,0 +1,81 @@
+"""Metrics as terminal tables and as CSV (T steps, S species)."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+
+from rich.table import Table
+
+from sciml.core.report import metric_table
+
+ROWS = {  # metric: unit
+    "mae_dex": "dex",
+    "rmse_dex": "dex",
+    "mae_dex_major": "dex",
+    "frac_2x": "",
+    "mean_rel": "",
+    "std_rel": "",
+    "max_rel": "",
+    "median_rel": "",
+    "p95_rel": "",
+    "worst_species_dex": "dex",
+    "mae_dex_gas": "dex",
+    "mae_dex_surface": "dex",
+    "mae_dex_bulk": "dex",
+    "mae_dex_ice": "dex",
+    "mae_dex_ions": "dex",
+    "first_step_dex": "dex",
+    "last_step_dex": "dex",
+    "elem_rel_mean": "",
+    "elem_rel_max": "",
+    "unstable": "",
+    "nonfinite": "",
+}
+
+
+def comparison_table(title: str, values: Mapping[str, Mapping[str, float]]) -> Table:
+    """Metrics of a model beside those of others.
+
+    Args:
+        title: Heading.
+        values: By model, metrics by name without the split.
+    """
+    named = [name for name in ROWS if any(name in own for own in values.values())]
+    rows = {
+        name: [ROWS[name], *(_cell(own.get(name)) for own in values.values())] for name in named
+    }
+    return metric_table(title, ["unit", *values], rows)
+
+
+def species_table(species: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+    """Numbers of every species as CSV text.
+
+    Args:
+        species: Names.
+        columns: Numbers by head of the column, S each.
+    """
+    rows = zip(species, *columns.values(), strict=True)
+    return _csv(["species", *columns], rows)
+
+
+def step_table(columns: Mapping[str, Sequence[float]]) -> str:
+    """Numbers of every step as CSV text; steps count from 1.
+
+    Args:
+        columns: Numbers by head of the column, T each.
+    """
+    rows = zip(*columns.values(), strict=True)
+    return _csv(["step", *columns], ([step, *row] for step, row in enumerate(rows, 1)))
+
+
+def _csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    for row in rows:
+        writer.writerow([f"{cell:.7g}" if isinstance(cell, float) else cell for cell in row])
+    return text.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
