@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from sciml.core.parallel import Tally
+from sciml.core.parts import failures_of
 from sciml.hip.data.packed import PackedSource
 from sciml.hip.generate import sample
-from sciml.hip.generate.dataset import Summary, failures_of, generate_dataset
+from sciml.hip.generate.dataset import Summary, generate_dataset
 from sciml.hip.generate.engines import Labels, make_engine
 from sciml.hip.generate.geometries import between, bonded_pairs, heat, react, superimpose
 from sciml.hip.generate.molecules import Molecule, embed, parse_smiles

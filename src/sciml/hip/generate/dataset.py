@@ -1,7 +1,6 @@
 """A whole set of molecules: plan, fan out, gather into one file."""
 
 import hashlib
-import json
 import shutil
 import time
 from collections import Counter
@@ -12,14 +11,13 @@ from typing import Any
 
 from ase.symbols import Symbols
 
-from sciml.core.parallel import FAILURES, Backend, FanOut, Tally, check_workers, fan_out
+from sciml.core.parallel import Backend, FanOut, Tally, check_workers, fan_out
+from sciml.core.parts import claim, failures_of, keep_failures
 from sciml.hip.data.packed import PackedWriter
 from sciml.hip.data.writer import Header, refuse_existing
 from sciml.hip.generate.engines import check_method
 from sciml.hip.generate.molecules import Molecule, elements
 from sciml.hip.generate.sample import Job, Sample, Settings, read_sample, sample_molecule
-
-SETTINGS = "settings.json"
 
 
 @dataclass(slots=True)
@@ -103,8 +101,7 @@ def generate_dataset(
     refuse_existing(out)
     check_workers(workers)
     theory = check_method(settings.method, elements(molecules))
-    parts = out.with_name(f"{out.name}.parts")
-    _claim(parts, {"level_of_theory": theory} | _fingerprint(molecules, settings, seed), out)
+    parts = claim(out, {"level_of_theory": theory} | _fingerprint(molecules, settings, seed))
     jobs = {
         _key(place, molecule): Job(molecule, settings) for place, molecule in enumerate(molecules)
     }
@@ -117,16 +114,12 @@ def generate_dataset(
         seed=seed,
         progress=progress,
     )
-    _keep_failures(out, parts, result, jobs)
+    names = {key: job.molecule.name for key, job in jobs.items()}
+    keep_failures(out, result, names, "molecule")
     summary = _gather(out, jobs, result, theory)
     shutil.rmtree(parts)
     summary.seconds = time.monotonic() - begin
     return summary
-
-
-def failures_of(out: Path) -> Path:
-    """File that names the molecules that are missing in another file."""
-    return out.with_name(f"{out.name}.{FAILURES}")
 
 
 def _key(place: int, molecule: Molecule) -> str:
@@ -158,22 +151,6 @@ def _gather(out: Path, jobs: dict[str, Job], result: FanOut, theory: str) -> Sum
     return summary
 
 
-def _keep_failures(out: Path, parts: Path, result: FanOut, jobs: dict[str, Job]) -> None:
-    """Put the failures beside the file; stop when nothing else is left."""
-    path = failures_of(out)
-    path.unlink(missing_ok=True)
-    lines = [
-        json.dumps({"key": key, "molecule": jobs[key].molecule.name, "reason": reason})
-        for key, reason in result.failures.items()
-    ]
-    if lines:
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if not result.paths:
-        shutil.rmtree(parts)
-        reason = next(iter(result.failures.values()))
-        raise ValueError(f"every molecule failed, the first with '{reason}'; see {path}")
-
-
 def _fingerprint(molecules: Sequence[Molecule], settings: Settings, seed: int) -> dict[str, Any]:
     digest = hashlib.sha256()
     for molecule in molecules:
@@ -186,27 +163,3 @@ def _fingerprint(molecules: Sequence[Molecule], settings: Settings, seed: int) -
         "molecules": len(molecules),
         "molecules_sha256": digest.hexdigest(),
     }
-
-
-def _claim(parts: Path, now: dict[str, Any], out: Path) -> None:
-    """Make the folder of the parts, or check that it belongs to the same settings."""
-    path = parts / SETTINGS
-    if not path.exists():
-        parts.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{SETTINGS}.part")
-        draft.write_text(json.dumps(now, indent=1), encoding="utf-8")
-        draft.replace(path)
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    differing = [name for name in now if before.get(name) != now[name]]
-    if differing:
-        name = differing[0]
-        what = (
-            "other molecules"
-            if name == "molecules_sha256"
-            else (f"{name} {before.get(name)} instead of {now[name]}")
-        )
-        raise ValueError(
-            f"{out} was begun with {what}; repeat those settings, give another --out,"
-            f" or remove {parts}"
-        )
