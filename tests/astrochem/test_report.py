@@ -1,10 +1,12 @@
 import csv
 from io import StringIO
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -19,6 +21,7 @@ from sciml.astrochem.report import (
     step_figure,
     step_table,
     track_figure,
+    write_species,
 )
 from sciml.core.report import house_style
 
@@ -153,3 +156,10 @@ def test_tables_are_read_back_by_csv() -> None:
     assert rows == [{"species": "C", "mae_dex": "0.25"}, {"species": "O", "mae_dex": "0.5"}]
     rows = list(csv.DictReader(StringIO(step_table({"model": [0.1], "knn": [0.2]}))))
     assert rows == [{"step": "1", "model": "0.1", "knn": "0.2"}]
+
+
+def test_tables_of_tensors_are_written_whole(tmp_path: Path) -> None:
+    file = tmp_path / "test" / "species.csv"
+    write_species(file, ("C", "O"), {"bias_dex": torch.tensor([-0.25, 0.5])})
+    assert file.read_text() == "species,bias_dex\nC,-0.25\nO,0.5\n"
+    assert list(file.parent.iterdir()) == [file]

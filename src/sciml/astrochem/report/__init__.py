@@ -2,7 +2,13 @@
 
 from sciml.astrochem.report.errors import species_figure, step_figure
 from sciml.astrochem.report.names import chemical_name
-from sciml.astrochem.report.tables import comparison_table, species_table, step_table
+from sciml.astrochem.report.tables import (
+    comparison_table,
+    species_table,
+    step_table,
+    write_species,
+    write_text,
+)
 from sciml.astrochem.report.tracks import Track, track_figure
 
 __all__ = [
@@ -14,4 +20,6 @@ __all__ = [
     "step_figure",
     "step_table",
     "track_figure",
+    "write_species",
+    "write_text",
 ]

@@ -3,8 +3,10 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
+from pathlib import Path
 
 from rich.table import Table
+from torch import Tensor
 
 from sciml.core.report import metric_table
 
@@ -66,6 +68,31 @@ def step_table(columns: Mapping[str, Sequence[float]]) -> str:
     """
     rows = zip(*columns.values(), strict=True)
     return _csv(["step", *columns], ([step, *row] for step, row in enumerate(rows, 1)))
+
+
+def write_species(path: Path, species: Sequence[str], columns: Mapping[str, Tensor]) -> None:
+    """Write numbers of every species as CSV.
+
+    Args:
+        path: Final place; its folder is made.
+        species: Names.
+        columns: Numbers by head of the column, ``(S,)`` each.
+    """
+    numbers = {name: values.tolist() for name, values in columns.items()}
+    write_text(path, species_table(species, numbers))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it.
+
+    Args:
+        path: Final place; its folder is made.
+        text: Content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
