@@ -155,6 +155,60 @@ def test_orders_differ_by_epoch_and_seed_and_agree_otherwise() -> None:
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
 
 
+FRACTIONS = st.floats(0.001, 1.0)
+
+
+@given(st.integers(1, 200), WORLDS, FRACTIONS, st.integers(0, 3), st.integers(0, 9))
+def test_chunks_are_a_permutation_dealt_out_without_overlap(
+    size: int, world: int, fraction: float, epoch: int, seed: int
+) -> None:
+    given: dict[str, Any] = {"size": size, "seed": seed, "chunk_fraction": fraction}
+    ranks = per_rank(world, epoch, train=True, batch_size=4, **given)
+    seen = samples(ranks)
+    assert len(seen) == len(set(seen)) == size - size % world
+    assert samples(per_rank(world, epoch, train=True, batch_size=4, **given)) == seen
+    whole = EpochSampler(train=True, **given)
+    assert sorted(whole) == list(range(size))
+
+
+@given(st.integers(1, 40), st.integers(1, 100), FRACTIONS)
+def test_short_epochs_of_chunks_see_all_samples_equally_often(
+    size: int, length: int, fraction: float
+) -> None:
+    sampler = EpochSampler(size, train=True, samples_per_epoch=length, chunk_fraction=fraction)
+    counts: Counter[int] = Counter()
+    for epoch in range(6):
+        sampler.set_epoch(epoch)
+        counts.update(sampler)
+    times = [counts[sample] for sample in range(size)]
+    assert max(times) - min(times) <= 1
+
+
+def test_samples_of_a_chunk_come_together_and_mixed() -> None:
+    sampler = EpochSampler(100, train=True, chunk_fraction=0.1)
+    orders = set()
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        order = np.array(list(sampler)).reshape(10, 10)
+        orders.add(tuple(order.ravel().tolist()))
+        chunks = order // 10
+        assert (chunks == chunks[:, :1]).all()
+        assert (chunks[:, 0] != np.arange(10)).any()
+        assert len({tuple(part) for part in (order % 10).tolist()}) == 10
+    assert len(orders) == 3
+
+
+def test_one_chunk_is_the_plain_shuffle() -> None:
+    plain = EpochSampler(100, train=True, seed=4)
+    assert list(EpochSampler(100, train=True, seed=4, chunk_fraction=1.0)) == list(plain)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])
+def test_impossible_share_of_a_chunk_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="chunk_fraction is"):
+        EpochSampler(10, train=True, chunk_fraction=fraction)
+
+
 def test_little_of_a_padded_batch_is_padding() -> None:
     # as many molecules of 8 to 21 atoms as a bell around 15, batches of 8
     sizes = np.clip(np.random.default_rng(0).normal(15, 3, 4000).round(), 8, 21).astype(int)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sciml.core.loading import (
+    Batches,
     EpochSampler,
     FixedBatches,
     Rank,
@@ -33,6 +34,7 @@ class DataModule(LightningDataModule, ABC):
         num_workers: Loader processes on every rank.
         seed: First number of the key that orders every epoch.
         samples_per_epoch: Length of a training epoch; by default the whole set.
+        chunk_fraction: Share of the set that is shuffled together, see `EpochSampler`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class DataModule(LightningDataModule, ABC):
         *,
         seed: int = 0,
         samples_per_epoch: int | None = None,
+        chunk_fraction: float = 1.0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -50,6 +53,7 @@ class DataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.seed = seed
         self.samples_per_epoch = samples_per_epoch
+        self.chunk_fraction = chunk_fraction
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("frame", caller())
@@ -114,23 +118,11 @@ class DataModule(LightningDataModule, ABC):
         size = len(cast(Sized, dataset))
         if not size:
             raise ValueError(f"the {split} split has no samples; see the data files under --data")
-        sampler = EpochSampler(
-            size,
-            train=split == "train" and not self._overfitting(),
-            seed=self.seed,
-            rank=self._rank(),
-            samples_per_epoch=self.samples_per_epoch,
-        )
-        sizes = self.sizes(split)
-        batches: FixedBatches | SizedBatches
-        if sizes is None:
-            batches = FixedBatches(sampler, self.batch_size)
-        else:
-            batches = SizedBatches(sampler, self.batch_size, sizes, self.cost, self.budget)
+        batches = self.batches(split, size)
         if not batches.fewest:  # a process without batches would leave the others waiting for ever
             raise ValueError(
-                f"{sampler.samples} samples of the {split} split make no batch for some of "
-                f"{sampler.rank.count} processes; use fewer processes, a smaller "
+                f"{batches.sampler.samples} samples of the {split} split make no batch for some of "
+                f"{batches.sampler.rank.count} processes; use fewer processes, a smaller "
                 "--data.batch_size or more data"
             )
         return ResumableLoader(
@@ -140,6 +132,26 @@ class DataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def batches(self, split: Split, size: int) -> Batches:
+        """Which samples make up which batch for this rank.
+
+        Args:
+            split: Which part.
+            size: Samples of its data set.
+        """
+        sampler = EpochSampler(
+            size,
+            train=split == "train" and not self._overfitting(),
+            seed=self.seed,
+            rank=self._rank(),
+            samples_per_epoch=self.samples_per_epoch,
+            chunk_fraction=self.chunk_fraction,
+        )
+        sizes = self.sizes(split)
+        if sizes is None:
+            return FixedBatches(sampler, self.batch_size)
+        return SizedBatches(sampler, self.batch_size, sizes, self.cost, self.budget)
 
     def _rank(self) -> Rank:
         trainer = self.trainer

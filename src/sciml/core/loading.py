@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,11 @@ class EpochSampler(Sampler[int]):
         samples_per_epoch: Length of a training epoch, rounded down to a multiple of the ranks; the
             next epoch goes on where this one stopped, so that every sample is seen equally often.
             By default the whole set.
+        chunk_fraction: Below 1, the set is cut into chunks of this share of it, which come in
+            random order, shuffled inside: files larger than memory are read place by place.
+
+    Raises:
+        ValueError: If the share is not above 0 and at most 1.
     """
 
     def __init__(
@@ -53,7 +58,11 @@ class EpochSampler(Sampler[int]):
         seed: int = 0,
         rank: Rank = Rank(),
         samples_per_epoch: int | None = None,
+        chunk_fraction: float = 1.0,
     ) -> None:
+        if not 0 < chunk_fraction <= 1:
+            raise ValueError(f"chunk_fraction is {chunk_fraction}; it has to be in (0, 1]")
+        self.chunk_fraction = chunk_fraction
         self.size = size
         self.train = train
         self.seed = seed
@@ -80,18 +89,47 @@ class EpochSampler(Sampler[int]):
         order = np.empty(self.samples, dtype=np.int64)
         for turn in np.unique(places // self.size):  # one permutation a pass over the data
             of_turn = places // self.size == turn
-            permutation = np.random.default_rng((self.seed, int(turn))).permutation(self.size)
-            order[of_turn] = permutation[places[of_turn] % self.size]
+            order[of_turn] = self._permutation(int(turn))[places[of_turn] % self.size]
         return order
 
+    def _permutation(self, turn: int) -> NDArray[np.int64]:
+        chunk = max(1, round(self.chunk_fraction * self.size))
+        if chunk == self.size:
+            return np.random.default_rng((self.seed, turn)).permutation(self.size)
+        starts = np.random.default_rng((self.seed, turn, 1)).permutation(
+            np.arange(0, self.size, chunk)
+        )
+        parts = []
+        for start in starts.tolist():  # every chunk has a stream of its own
+            rng = np.random.default_rng((self.seed, turn, 2, start))
+            parts.append(start + rng.permutation(min(chunk, self.size - start)))
+        return np.concatenate(parts)
+
+    def own(self) -> NDArray[np.int64]:
+        """The epoch's indices of this rank, in order."""
+        return self.order()[self.rank.index :: self.rank.count][: len(self)]
+
     def __iter__(self) -> Iterator[int]:
-        own = self.order()[self.rank.index :: self.rank.count][: len(self)]
-        return iter(own.tolist())
+        return iter(self.own().tolist())
 
     def __len__(self) -> int:
         if self.train:
             return self.samples // self.rank.count
         return len(range(self.rank.index, self.samples, self.rank.count))
+
+
+class Batches(Protocol):
+    """Which samples make up which batch; its sampler knows epoch and rank."""
+
+    sampler: EpochSampler
+
+    def __iter__(self) -> Iterator[list[Any]]: ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def fewest(self) -> int:
+        """Batches of the rank that has the fewest."""
 
 
 class FixedBatches(Sampler[list[int]]):
@@ -107,9 +145,9 @@ class FixedBatches(Sampler[list[int]]):
         self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        own = list(self.sampler)
+        own = self.sampler.own()
         for start in range(0, len(own), self.batch_size):
-            yield own[start : start + self.batch_size]
+            yield own[start : start + self.batch_size].tolist()
 
     def __len__(self) -> int:
         return math.ceil(len(self.sampler) / self.batch_size)
@@ -156,6 +194,7 @@ class SizedBatches(Sampler[list[int]]):
             train=sampler.train,
             seed=sampler.seed,
             samples_per_epoch=sampler.samples if sampler.train else None,
+            chunk_fraction=sampler.chunk_fraction,
         )
         batches = len(self._cut(first))
         ranks = sampler.rank
@@ -216,14 +255,14 @@ def _resize(batches: list[list[int]], count: int) -> list[list[int]]:
     return batches
 
 
-class _Remaining(Sampler[list[int]]):
+class _Remaining(Sampler[list[Any]]):
     """The batches of a batch sampler after the first few."""
 
-    def __init__(self, batches: "FixedBatches | SizedBatches") -> None:
+    def __init__(self, batches: Batches) -> None:
         self.batches = batches
         self.skip = 0
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         for place, batch in enumerate(self.batches):
             if place >= self.skip:
                 yield batch
@@ -294,7 +333,7 @@ class ResumableLoader(Resumable):
     def __init__(
         self,
         dataset: Dataset[Any],
-        batches: FixedBatches | SizedBatches,
+        batches: Batches,
         *,
         collate: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
