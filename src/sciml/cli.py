@@ -142,9 +142,11 @@ def verb_function(domain: str, verb: str) -> Callable[..., Any]:
 def _train(words: list[str]) -> Any:
     from sciml.core.training import SciMLCLI
 
+    links: dict[str, str] = {}
     for domain in DOMAINS:  # short class names work once the classes exist
-        importlib.import_module(f"sciml.{domain}")
-    return SciMLCLI(words)
+        package = importlib.import_module(f"sciml.{domain}")
+        links |= getattr(package, "LINKS", {})
+    return SciMLCLI(words, links)
 
 
 def _run_verb(words: list[str]) -> Any:

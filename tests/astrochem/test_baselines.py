@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sciml.astrochem.apply.baselines import (
+from sciml.astrochem.metrics.baselines import (
     BASELINES,
     LinearStep,
     MeanHistory,

@@ -37,6 +37,16 @@ def global_mean(total: Tensor, count: Tensor) -> Tensor:
     return total * (ranks / torch.where(counts > 0, counts, torch.ones_like(counts)))
 
 
+def weighted_sum(means: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of terms times their weights.
+
+    Args:
+        means: Terms of a loss, scalars.
+        weights: Weight of every term.
+    """
+    return torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
+
+
 def gather_rows(rows: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
     """Rows of a table of every rank, in order of rank; every rank must call it.
 

@@ -126,3 +126,16 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it.
+
+    Args:
+        path: Final place; its folder is made.
+        text: Content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

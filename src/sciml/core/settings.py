@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -88,10 +89,23 @@ def plain(value: Any) -> Any:
 def _own_arguments(module: HyperparametersMixin) -> dict[str, Any]:
     own = inspect.signature(type(module)).parameters  # not what a parent's constructor was given
     return {
-        key: plain(value)
+        key: _without_foreign(plain(value))
         for key, value in dict(module.hparams).items()
         if key in own or key.startswith("_")
     }
+
+
+def _without_foreign(value: Any) -> Any:
+    """A nested class without settings it does not have: links give them to every network."""
+    if not (isinstance(value, dict) and value.keys() == {"class_path", "init_args"}):
+        return value
+    package, _, name = str(value["class_path"]).rpartition(".")
+    kind = getattr(sys.modules.get(package), name, None)
+    if kind is None or not value["init_args"]:
+        return value
+    own = inspect.signature(kind).parameters
+    kept = {k: v for k, v in value["init_args"].items() if k in own}
+    return value | {"init_args": kept}
 
 
 def _base(value: bool | int | float | str) -> bool | int | float | str:

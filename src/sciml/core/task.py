@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sciml.core.checkpoint import AtomicCheckpointIO, check_fit, load_weights
 from sciml.core.ema import EMA
+from sciml.core.metrics import Term, global_mean, weighted_sum
 from sciml.core.optim import (
     Optim,
     build_optimizer,
@@ -96,6 +97,15 @@ class Task(LightningModule, ABC):
             warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
             super().save_hyperparameters(*args, **kwargs)
         keep_plain(self)
+
+    def keep_setting(self, name: str, value: Any) -> None:
+        """Store another value of a constructor argument than the one that was given.
+
+        Args:
+            name: The argument.
+            value: What a checkpoint has to hold to build the task again.
+        """
+        self.hparams[name] = plain(value)
 
     # what a concrete task may fill in
 
@@ -308,6 +318,28 @@ class Task(LightningModule, ABC):
                 f"finite; samples of the last batch on this rank: {names}. Check these labels, "
                 "lower --model.optim.lr or set --trainer.gradient_clip_val"
             )
+
+    # losses
+
+    def log_loss(
+        self, terms: Mapping[str, Term], weights: Mapping[str, float], size: int
+    ) -> Tensor:
+        """Log ``train/loss`` and ``train/loss_<term>``, and return the loss.
+
+        Args:
+            terms: Sum and count of every term on this rank; the means are over all ranks.
+            weights: Weight of every term.
+            size: Samples of the batch.
+        """
+        sums = torch.stack([total.double() for total, _ in terms.values()])
+        counts = torch.stack([count.double() for _, count in terms.values()])
+        means = dict(zip(terms, global_mean(sums, counts).unbind(), strict=True))
+        loss = weighted_sum(means, weights)
+        logged = {"train/loss": loss} | {f"train/loss_{k}": v for k, v in means.items()}
+        many = self.trainer.world_size > 1
+        values = {name: value.detach() for name, value in logged.items()}
+        self.log_dict(values, batch_size=size, sync_dist=many)
+        return loss
 
     # ends of validations and tests
 

@@ -4,8 +4,10 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import yaml
@@ -17,6 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from sciml.core import checkpoint
 from sciml.core.data import DataModule
 from sciml.core.ema import EMA
+from sciml.core.journal import Journal
 from sciml.core.parser import explain, fail, flags
 from sciml.core.predictions import PredictionWriter
 from sciml.core.provenance import Provenance
@@ -45,10 +48,15 @@ class SciMLCLI(LightningCLI):
 
     Args:
         args: Words of the command, the verb first.
+        links: What a task takes from its data module: attribute of the module by argument of the
+            task. Tasks without that argument and modules without that attribute are left alone.
     """
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(
+        self, args: Sequence[str], links: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         _quiet()
+        self.links = dict(links)
         TrainingParser.typed = list(args)
         super().__init__(
             Task,
@@ -64,7 +72,7 @@ class SciMLCLI(LightningCLI):
             trainer_defaults={
                 "use_distributed_sampler": False,  # our samplers divide the data themselves
                 "inference_mode": False,  # forces are derivatives, in evaluation too
-                "callbacks": [Provenance()],
+                "callbacks": [Provenance(), Journal()],
             },
             args=list(args),
         )
@@ -74,6 +82,13 @@ class SciMLCLI(LightningCLI):
         parser.add_lightning_class_args(StepSeed, "step_seed")
         parser.add_lightning_class_args(Requeue, "requeue")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        for target, attribute in self.links.items():
+            parser.link_arguments(
+                "data",
+                f"model.init_args.{target}",
+                compute_fn=partial(_attribute, attribute),
+                apply_on="instantiate",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = [str(word) for word in args] if isinstance(args, list) else []
@@ -83,6 +98,8 @@ class SciMLCLI(LightningCLI):
             return
         stored = checkpoint.read(path, mapped=True)
         config = {"model": checkpoint.model_config(stored, path)}
+        for target in self.links:  # these come from the data, also from other data
+            _remove(config["model"], f"init_args.{target}")
         data = checkpoint.data_config(stored, path)
         if data is not None:
             config["data"] = data
@@ -124,6 +141,17 @@ class SciMLCLI(LightningCLI):
             kwargs: What the trainer's own method takes.
         """
         self.trainer.predict(**(kwargs | {"return_predictions": False}))
+
+
+def _attribute(name: str, data: DataModule) -> Any:
+    return getattr(data, name, None)
+
+
+def _remove(config: dict[str, Any], dotted: str) -> None:
+    *path, last = dotted.split(".")
+    for name in path:
+        config = config.get(name) or {}
+    config.pop(last, None)
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -218,19 +217,6 @@ def molecule_table(rows: Sequence[Mapping[str, float]]) -> str:
     for row in sorted(rows, key=lambda row: row["id"]):
         writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it.
-
-    Args:
-        path: Final place; its folder is made.
-        text: Content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _write_share(axes: Axes, row: int, column: int, shares: Array) -> None:

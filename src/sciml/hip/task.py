@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
-from sciml.core.metrics import Means, Term, gather_rows, global_mean
+from sciml.core.metrics import Means, Term, gather_rows, weighted_sum
 from sciml.core.optim import Optim
+from sciml.core.provenance import write_text
 from sciml.core.task import Task
 from sciml.hip.loss import (
     HIPLoss,
@@ -31,7 +32,6 @@ from sciml.hip.report import (
     confusion_shares,
     figures,
     molecule_table,
-    write_text,
 )
 
 Batch = dict[str, Tensor]
@@ -147,18 +147,7 @@ class HIPTask(Task):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         prediction = self(batch, hessian=self.loss.needs_hessian)
         terms = self._terms(batch, prediction, random_directions)
-        sums = torch.stack([total.double() for total, _ in terms.values()])
-        counts = torch.stack([count.double() for _, count in terms.values()])
-        means = dict(zip(terms, global_mean(sums, counts).unbind(), strict=True))
-        loss = self._weighted(means)
-        logged = {"train/loss": loss} | {f"train/loss_{k}": v for k, v in means.items()}
-        many = self.trainer.world_size > 1
-        self.log_dict(
-            {name: value.detach() for name, value in logged.items()},
-            batch_size=len(batch["id"]),
-            sync_dist=many,
-        )
-        return loss
+        return self.log_loss(terms, self.loss.weights, len(batch["id"]))
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self._evaluate(batch, self.val_metrics)
@@ -196,7 +185,7 @@ class HIPTask(Task):
         means = self.terms.compute()
         values[f"{split}/milliseconds"] = means.pop("milliseconds")
         if means:
-            values[f"{split}/loss"] = self._weighted(means)
+            values[f"{split}/loss"] = weighted_sum(means, self.loss.weights)
         values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
         combined = score(values, split)
         if combined is not None:
@@ -238,10 +227,6 @@ class HIPTask(Task):
             moved = self(displace(batch, direction, step), hessian=False)["forces"]
             terms["consistency"] = consistency_loss(prediction, moved, direction, batch, step)
         return terms
-
-    def _weighted(self, means: Mapping[str, Tensor]) -> Tensor:
-        weights = self.loss.weights
-        return torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
 
     def _evaluate(self, batch: Batch, metrics: HIPMetrics) -> dict[str, Tensor]:
         start = _seconds(self.device)

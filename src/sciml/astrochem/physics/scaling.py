@@ -48,11 +48,11 @@ class AbundanceScaler(nn.Module):
         limits = torch.tensor([lo, hi], dtype=torch.float64)
         self.limits.copy_(limits.log10())
 
-    @property
     @torch.jit.unused
-    def decades(self) -> float:
-        """Decades between ``lo`` and ``hi``: the dex of one scaled unit."""
-        return float(self.limits[1] - self.limits[0])
+    def range(self) -> tuple[float, float]:
+        """The abundances ``lo`` and ``hi``."""
+        lo, hi = self.limits.tolist()
+        return 10.0**lo, 10.0**hi
 
     def scale(self, abundance: Tensor) -> Tensor:
         """Scaled abundances, in ``[0, 1]``.

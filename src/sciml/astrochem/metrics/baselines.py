@@ -4,14 +4,44 @@ Every baseline sees the initial abundances and the conditions of a tracer and no
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-
-from sciml.astrochem.data.table import TracerTable
 
 PHYSICS = 4  # conditions
 NEAREST = 1e-12  # dex², added to a distance before it is inverted
+
+
+class Tracers(Protocol):
+    """Whole tracers: rows of conditions and abundances, and where each tracer lies."""
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """Conditions in physical units, then abundances, ``(N, 4 + S)``."""
+        ...
+
+    @property
+    def ptr(self) -> NDArray[np.int64]:
+        """Number, first row and length of every tracer, ``(n, 3)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Tracers of several tables.
+
+    Args:
+        values: Conditions in physical units, then abundances, ``(N, 4 + S)``.
+        ptr: Number, first row and length of every tracer, ``(n, 3)``.
+    """
+
+    values: NDArray[np.float32]
+    ptr: NDArray[np.int64]
 
 
 class Baseline(ABC):
@@ -27,7 +57,7 @@ class Baseline(ABC):
         self.hi = hi
 
     @abstractmethod
-    def fit(self, tracers: TracerTable) -> None:
+    def fit(self, tracers: Tracers) -> None:
         """Learn from whole tracers.
 
         Args:
@@ -58,7 +88,7 @@ class Baseline(ABC):
 class Persistence(Baseline):
     """The initial abundances for ever."""
 
-    def fit(self, tracers: TracerTable) -> None:
+    def fit(self, tracers: Tracers) -> None:
         pass
 
     def rollout(self, x0: Tensor, phys: Tensor) -> Tensor:
@@ -77,7 +107,7 @@ class MeanHistory(Baseline):
         super().__init__(lo, hi)
         self.history = torch.empty(0)
 
-    def fit(self, tracers: TracerTable) -> None:
+    def fit(self, tracers: Tracers) -> None:
         values, starts, lengths = parts(tracers)
         longest = int(lengths.max())
         sums = torch.zeros(longest, values.shape[1] - PHYSICS, dtype=torch.float64)
@@ -110,7 +140,7 @@ class NearestHistories(Baseline):
         super().__init__(lo, hi)
         self.neighbors = neighbors
 
-    def fit(self, tracers: TracerTable) -> None:
+    def fit(self, tracers: Tracers) -> None:
         self.values, self.starts, self.lengths = parts(tracers)
         steps = torch.arange(max(1, int(self.lengths.max()) - 1))
         self.exists = steps < self.lengths[:, None] - 1
@@ -174,7 +204,7 @@ class LinearStep(Baseline):
         self.components = components
         self.ridge = ridge
 
-    def fit(self, tracers: TracerTable) -> None:
+    def fit(self, tracers: Tracers) -> None:
         values, starts, _ = parts(tracers)
         first = torch.ones(len(values), dtype=torch.bool)
         first[starts] = False
@@ -222,7 +252,21 @@ BASELINES: dict[str, type[Baseline]] = {
 }
 
 
-def parts(tracers: TracerTable) -> tuple[Tensor, Tensor, Tensor]:
+def gather(tables: Iterable[Any]) -> Gathered:
+    """All tracers of some tables as one table in memory.
+
+    Args:
+        tables: Things with ``values`` and ``ptr``.
+    """
+    values, pointers, rows = [], [], 0
+    for table in tables:
+        values.append(np.asarray(table.values))
+        pointers.append(table.ptr + np.array([0, rows, 0]))
+        rows += len(table.values)
+    return Gathered(np.concatenate(values), np.concatenate(pointers))
+
+
+def parts(tracers: Tracers) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of a table, and where its tracers lie.
 
     Args:

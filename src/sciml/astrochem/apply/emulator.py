@@ -1,0 +1,386 @@
+"""A trained emulator for scripts (b tracers, t steps, n rows, S species, L latents)."""
+
+from pathlib import Path
+from typing import Generic, Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from sciml.astrochem.apply.inputs import (
+    Array,
+    Kind,
+    as_histories,
+    as_tensor,
+    check_abundance,
+    check_physics,
+    like,
+    pieces,
+    step_lengths,
+)
+from sciml.astrochem.net.flow import FlowMap
+from sciml.astrochem.physics.constants import PHYSICS
+from sciml.astrochem.physics.projection import Projected
+from sciml.astrochem.task.emulator import EmulatorTask
+from sciml.core.checkpoint import load
+
+CHUNK = 8192  # rows decoded and projected at once: 200 MB with 333 species and 9 elements
+EXCESS = 10.0  # of the score for conditions a whole training range outside
+
+
+class Extrapolation(NamedTuple, Generic[Kind]):
+    """How far histories lie from what the emulator was trained on.
+
+    Args:
+        outside: Conditions outside the ranges of the training tracers, over all steps, whole
+            numbers ``(b,)``.
+        distance: Largest Mahalanobis distance of a latent of the history to those of the training
+            rows, over ``√L``: about 1 inside, ``(b,)``.
+        score: One number of both, ``(b,)``; larger is farther.
+    """
+
+    outside: Kind
+    distance: Kind
+    score: Kind
+
+
+class AstroEmulator:
+    """Abundances of gas parcels from their histories, with all elements conserved.
+
+    Arrays may be of NumPy or torch, and results are of the same kind. Abundances are per H nucleus
+    in the order of `species`; conditions are density (H nuclei per cm³), field (Habing), visual
+    extinction (mag) and temperature (K), in physical units, none of them scaled.
+
+    Args:
+        task: A trained task, which is put into evaluation mode.
+        device: Where it computes.
+        dtype: float32 or float64.
+
+    Raises:
+        ValueError: If the type is another one.
+    """
+
+    def __init__(
+        self,
+        task: EmulatorTask,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if dtype not in {torch.float32, torch.float64}:
+            raise ValueError(
+                f"an emulator cannot compute in {dtype}: abundances span 20 decades; "
+                "use float32 or float64"
+            )
+        self.device = torch.device(device)
+        self.dtype = dtype
+        task = task.eval().to(self.device)
+        # to(float32) would round the limits and totals that are kept in float64
+        self.task = task.double() if dtype is torch.float64 else task
+        self.species: tuple[str, ...] = tuple(task.species)
+        self.elements: tuple[str, ...] = tuple(task.elements)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "AstroEmulator":
+        """The emulator in a checkpoint of `EmulatorTask`.
+
+        Args:
+            path: A file that ``sciml fit`` or ``sciml astrochem import`` wrote.
+            device: Where it computes.
+            dtype: float32 or float64.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no checkpoint of an emulator.
+        """
+        task = load(path)
+        if not isinstance(task, EmulatorTask):
+            raise ValueError(
+                f"{path} holds {type(task).__name__}, no emulator; give one of EmulatorTask"
+            )
+        return cls(task, device, dtype)
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of every condition in training, physical units."""
+        low, high = self.task.physics_range.tolist()
+        return dict(zip(PHYSICS, zip(low, high, strict=True), strict=True))
+
+    @property
+    def dt(self) -> float | None:
+        """Length in years of a step in training, if the network knows it."""
+        net = self.task.net
+        return float(net.dt_ref) if isinstance(net, FlowMap) else None
+
+    @property
+    def takes_dt(self) -> bool:
+        """Whether steps may be of any length."""
+        net = self.task.net
+        return isinstance(net, FlowMap) and net.dt_input
+
+    @property
+    def latent_dim(self) -> int:
+        """Latents L."""
+        return self.task.autoencoder.latent_dim
+
+    @torch.no_grad()
+    def encode(self, abundance: Kind) -> Kind:
+        """Latents of abundances, ``(n, S)`` to ``(n, L)``.
+
+        Args:
+            abundance: Per H nucleus, not scaled.
+
+        Raises:
+            ValueError: If the number of species is another one, or an abundance is wrong.
+        """
+        values = self._abundance(abundance)
+        return like(abundance, self._encode(values))
+
+    @torch.no_grad()
+    def decode(self, latent: Kind) -> Kind:
+        """Abundances of latents, not projected, ``(n, L)`` to ``(n, S)``.
+
+        Args:
+            latent: What `encode` or `step` returned.
+
+        Raises:
+            ValueError: If the number of latents is another one.
+        """
+        return like(latent, self._decode(self._latent(latent)))
+
+    @torch.no_grad()
+    def step(
+        self,
+        latent: Kind,
+        physics: Array,
+        dt: float | Array | None = None,
+        physics_before: Array | None = None,
+    ) -> Kind:
+        """Latents one step later, ``(n, L)``.
+
+        Args:
+            latent: ``(n, L)``.
+            physics: Conditions that act during the step, ``(n, 4)``.
+            dt: Length of the step in years, one number or ``(n,)``; that of training by default.
+            physics_before: Conditions of the step before, ``(n, 4)``; the same by default.
+
+        Raises:
+            ValueError: If a shape or a condition is wrong.
+        """
+        state = self._latent(latent)
+        before = None if physics_before is None else self._physics(physics_before)
+        lengths = self._dt(dt, (len(state),))
+        return like(latent, self.task.net.step(state, self._physics(physics), lengths, before))
+
+    @torch.no_grad()
+    def rollout(self, physics: Kind, abundance: Array, dt: float | Array | None = None) -> Kind:
+        """Latents z_1..z_t of histories, without decoding, ``(b, t, L)``.
+
+        Args:
+            physics: Conditions of the steps, ``(t, 4)`` or ``(b, t, 4)``.
+            abundance: Initial abundances, ``(S,)`` or ``(b, S)``.
+            dt: Lengths of the steps in years, one number, ``(t,)`` or ``(b, t)``.
+
+        Raises:
+            ValueError: If a shape, a condition or an abundance is wrong.
+        """
+        histories, starts, single = self._histories(physics, abundance)
+        lengths = self._dt(dt, histories.shape[:2])
+        latents = self.task.net.rollout(self._encode(starts), histories, lengths)
+        return like(physics, latents[0] if single else latents)
+
+    @torch.no_grad()
+    def project(self, abundance: Array, start: Array) -> Projected:
+        """Abundances with the element totals of others.
+
+        Args:
+            abundance: Decoded, ``(n, S)``.
+            start: Abundances whose totals are kept, ``(n, S)``.
+
+        Returns:
+            Tensors: abundances in float64, rows that needed the fall-back, and residuals.
+        """
+        totals = self.task.projection.totals(self._abundance(start, torch.float64))
+        return self.task.projection.project(self._abundance(abundance, torch.float64), totals)
+
+    @overload
+    def emulate(
+        self,
+        p: Kind,
+        x0: Array,
+        dt: float | Array | None = None,
+        *,
+        project: bool = True,
+        project_state: bool = False,
+        return_latent: Literal[False] = False,
+        chunk: int = CHUNK,
+    ) -> Kind: ...
+    @overload
+    def emulate(
+        self,
+        p: Kind,
+        x0: Array,
+        dt: float | Array | None = None,
+        *,
+        project: bool = True,
+        project_state: bool = False,
+        return_latent: Literal[True],
+        chunk: int = CHUNK,
+    ) -> tuple[Kind, Kind]: ...
+    @torch.no_grad()
+    def emulate(
+        self,
+        p: Kind,
+        x0: Array,
+        dt: float | Array | None = None,
+        *,
+        project: bool = True,
+        project_state: bool = False,
+        return_latent: bool = False,
+        chunk: int = CHUNK,
+    ) -> Kind | tuple[Kind, Kind]:
+        """Abundances x_1..x_t of histories; p_t acts from t to t + 1.
+
+        Args:
+            p: Conditions of the steps in physical units, ``(t, 4)`` or ``(b, t, 4)``.
+            x0: Initial abundances per H nucleus, ``(S,)`` or ``(b, S)``, not scaled.
+            dt: Lengths of the steps in years, one number, ``(t,)`` or ``(b, t)``; that of training
+                by default.
+            project: Conserve the elements of ``x0`` exactly.
+            project_state: Also encode the projected abundances again after every step; slower.
+            return_latent: Return the latents ``(b, t, L)`` as well.
+            chunk: Rows decoded at once; besides the result, memory grows with it alone.
+
+        Returns:
+            Abundances per H nucleus, ``(b, t, S)``, without b if neither input has it; with
+            `return_latent` a pair of these and the latents.
+
+        Raises:
+            ValueError: If a shape, a condition or an abundance is wrong; says where.
+        """
+        histories, starts, single = self._histories(p, x0)
+        count, steps = histories.shape[:2]
+        lengths = self._dt(dt, (count, steps))
+        abundance = self._empty(count, steps, len(self.species))
+        latent = self._empty(count, steps, self.latent_dim)
+        for part in pieces(
+            count if steps else 0, max(1, chunk // max(1, steps))
+        ):  # bounds the memory
+            own = None if lengths is None else lengths[part]
+            totals = self.task.projection.totals(starts[part]) if project or project_state else None
+            if project_state:
+                both = self._walk(histories[part], starts[part], own, totals)
+                abundance[part], latent[part] = both
+                continue
+            latent[part] = self.task.net.rollout(self._encode(starts[part]), histories[part], own)
+            kept = None if totals is None else totals.repeat_interleave(steps, 0)
+            rows, found = latent[part].flatten(0, 1), abundance[part].view(-1, len(self.species))
+            for piece in pieces(len(rows), chunk):
+                found[piece] = self._decode(rows[piece], None if kept is None else kept[piece])
+        if single:
+            abundance, latent = abundance[0], latent[0]
+        return (like(p, abundance), like(p, latent)) if return_latent else like(p, abundance)
+
+    @torch.no_grad()
+    def extrapolation_score(
+        self, p: Kind, x0: Array, dt: float | Array | None = None
+    ) -> Extrapolation[Kind]:
+        """How far histories lead away from the training tracers.
+
+        Args:
+            p: Conditions of the steps in physical units, ``(t, 4)`` or ``(b, t, 4)``.
+            x0: Initial abundances per H nucleus, ``(S,)`` or ``(b, S)``.
+            dt: Lengths of the steps in years.
+
+        Returns:
+            Three numbers of every tracer.
+        """
+        histories, starts, single = self._histories(p, x0)
+        low, high = self.task.physics_range.to(histories).log10()
+        scaled = (histories.log10() - low) / (high - low)
+        excess = (scaled - 1).clamp(min=0) + (-scaled).clamp(min=0)
+        outside = (excess > 0).sum((1, 2))
+        first = self._encode(starts)
+        latents = self.task.net.rollout(first, histories, self._dt(dt, histories.shape[:2]))
+        distance = self.mahalanobis(torch.cat([first[:, None], latents], 1)).amax(1)
+        score = distance + EXCESS * excess.amax((1, 2))
+        values = (outside, distance, score)
+        return Extrapolation(*(like(p, value[0] if single else value) for value in values))
+
+    def mahalanobis(self, latent: Tensor) -> Tensor:
+        """Distance of latents to those of the training rows over ``√L``, ``(...)``.
+
+        Args:
+            latent: ``(..., L)``.
+        """
+        gap = latent.double() - self.task.latent_mean.double()
+        square = ((gap @ self.task.latent_precision.double()) * gap).sum(-1)
+        return (square.clamp(min=0) / self.latent_dim).sqrt()
+
+    def _histories(self, physics: Array, abundance: Array) -> tuple[Tensor, Tensor, bool]:
+        """Conditions, starts in float64 because their totals are kept, and whether it is one."""
+        starts = self._abundance(abundance, torch.float64)
+        return as_histories(self._physics(physics), starts)
+
+    def _physics(self, physics: Array) -> Tensor:
+        values = as_tensor(physics, "physics", self.device, self.dtype)
+        check_physics(values)
+        return values
+
+    def _abundance(self, abundance: Array, dtype: torch.dtype | None = None) -> Tensor:
+        values = as_tensor(abundance, "abundance", self.device, dtype or self.dtype)
+        check_abundance(values, self.species)
+        return values
+
+    def _latent(self, latent: Array) -> Tensor:
+        values = as_tensor(latent, "latent", self.device, self.dtype)
+        if values.dim() != 2 or values.shape[1] != self.latent_dim:
+            raise ValueError(
+                f"latents of shape {tuple(values.shape)} are not (n, {self.latent_dim}); "
+                "give what encode or step returned"
+            )
+        return values
+
+    def _dt(self, dt: float | Array | None, shape: tuple[int, ...]) -> Tensor | None:
+        if dt is None:
+            return None
+        lengths = step_lengths(dt, shape, self.device, self.dtype)
+        if not self.takes_dt:
+            own = self.dt
+            if own is None or not torch.allclose(lengths, torch.full_like(lengths, own), rtol=1e-3):
+                trained = "of its training data" if own is None else f"of {own:g} yr"
+                raise ValueError(
+                    f"this emulator takes steps {trained} only; leave dt out, or train one with "
+                    "--model.net.dt_input true on steps of several lengths"
+                )
+        return lengths
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def _encode(self, abundance: Tensor) -> Tensor:
+        scaled = self.task.scaler.scale(abundance.to(self.dtype))
+        return self.task.autoencoder.encode(scaled)
+
+    def _decode(self, latent: Tensor, totals: Tensor | None = None) -> Tensor:
+        abundance = self.task.scaler.unscale(self.task.autoencoder.decode(latent))
+        if totals is None:
+            return abundance
+        return self.task.projection.project(abundance, totals).abundance.to(self.dtype)
+
+    def _walk(
+        self, physics: Tensor, start: Tensor, dt: Tensor | None, totals: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """A rollout whose state is projected after every step."""
+        latent, before = self._encode(start), physics[:, 0]
+        abundances, latents = [], []
+        for step in range(physics.shape[1]):  # each state needs the one before
+            length = None if dt is None else dt[:, step]
+            latent = self.task.net.step(latent, physics[:, step], length, before)
+            abundances.append(self._decode(latent, totals))
+            latent, before = self._encode(abundances[-1]), physics[:, step]
+            latents.append(latent)
+        return torch.stack(abundances, 1), torch.stack(latents, 1)

@@ -1,0 +1,116 @@
+"""The metrics of a network and of its rivals side by side (b tracers, t steps, S species)."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from sciml.astrochem.metrics.abundance import AbundanceMetrics
+
+NAMES = (
+    *("mae_dex", "rmse_dex", "mae_dex_major", "frac_2x", "mean_rel", "std_rel", "max_rel"),
+    *("median_rel", "p95_rel", "worst_species_dex", "mae_dex_gas", "mae_dex_surface"),
+    *("mae_dex_bulk", "mae_dex_ice", "mae_dex_ions", "first_step_dex", "last_step_dex"),
+    *("elem_rel_mean", "elem_rel_max", "unstable", "nonfinite"),
+)
+COMPARED = (  # what is kept of the rivals
+    *("mae_dex", "mae_dex_major", "frac_2x", "median_rel", "p95_rel", "mean_rel"),
+    *("first_step_dex", "last_step_dex", "worst_species_dex", "unstable"),
+    *("elem_rel_mean", "elem_rel_max"),
+)
+
+
+class Measures(nn.Module):
+    """One `AbundanceMetrics` for every prediction of the same states.
+
+    Args:
+        species: Names in the order of the abundances.
+        elements: Elements to count.
+        models: Names of the predictions; that of the network itself is first. The metrics of the
+            others keep what tables compare.
+        max_steps: Longest history that may come.
+    """
+
+    def __init__(
+        self,
+        species: Sequence[str],
+        elements: Sequence[str],
+        models: Sequence[str],
+        max_steps: int = 2048,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(models)
+        self.metrics = nn.ModuleList(
+            AbundanceMetrics("", species, elements, max_steps=max_steps) for _ in models
+        )
+
+    def set_limits(self, lo: float, hi: float) -> None:
+        """Choose the range that abundances are clipped to.
+
+        Args:
+            lo: Abundance below which nothing is distinguished.
+            hi: Abundance above which nothing is distinguished.
+        """
+        for name in self.names:
+            metrics = self.of(name)
+            metrics.lo, metrics.hi = lo, hi
+
+    def of(self, model: str) -> AbundanceMetrics:
+        """The metrics of one prediction.
+
+        Args:
+            model: Its name.
+        """
+        found = self.metrics[self.names.index(model)]
+        assert isinstance(found, AbundanceMetrics)
+        return found
+
+    def reset(self, models: Sequence[str]) -> None:
+        """Forget what came.
+
+        Args:
+            models: Whose metrics.
+        """
+        for model in models:
+            self.of(model).reset()
+
+    def update(self, model: str, predicted: Tensor, true: Tensor, valid: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            model: Whose prediction it is.
+            predicted: Abundances per H nucleus, ``(b, t, S)``.
+            true: Same shape.
+            valid: Steps that exist, booleans ``(b, t)``.
+        """
+        self.of(model).update(predicted, true, valid)
+
+    def compute(self, split: str, prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+        """All metrics by full name, ``<split>/<prefix><metric>``.
+
+        Args:
+            split: ``val`` or ``test``.
+            prefixes: What stands before the metrics of every model.
+        """
+        values = {}
+        for place, (model, prefix) in enumerate(prefixes.items()):
+            for name, value in self.of(model).compute().items():
+                short = name.removeprefix("/")
+                if not place or short in COMPARED:
+                    values[f"{split}/{prefix}{short}"] = value
+        return values
+
+
+def by_model(
+    values: Mapping[str, float], split: str, prefixes: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Metrics of every model without split and prefix.
+
+    Args:
+        values: Numbers by full name.
+        split: ``val`` or ``test``.
+        prefixes: What stands before the metrics of every model, by its name.
+    """
+    return {
+        model: {name: values[key] for name in NAMES if (key := f"{split}/{prefix}{name}") in values}
+        for model, prefix in prefixes.items()
+    }

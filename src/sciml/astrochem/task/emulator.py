@@ -1,0 +1,441 @@
+"""Train and evaluate emulators over whole histories (b tracers, t steps, S species, L latents)."""
+
+import contextvars
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from matplotlib.figure import Figure
+from rich.table import Table
+from torch import Tensor
+
+from sciml.astrochem.loss import AbundanceLoss, latent_rows
+from sciml.astrochem.metrics.baselines import BASELINES, Baseline, gather
+from sciml.astrochem.metrics.errors import dex_errors
+from sciml.astrochem.metrics.measures import Measures, by_model
+from sciml.astrochem.net.base import AutoencoderNet, EmulatorNet
+from sciml.astrochem.physics.projection import ElementProjection
+from sciml.astrochem.physics.scaling import AbundanceScaler
+from sciml.astrochem.physics.species import charges, stoichiometric_matrix
+from sciml.astrochem.physics.statistics import ChemistryStatistics
+from sciml.astrochem.report import (
+    comparison_table,
+    species_figure,
+    species_table,
+    step_figure,
+    step_table,
+)
+from sciml.astrochem.task.autoencoder import DEFAULT_LOSS, AutoencoderTask
+from sciml.astrochem.task.chemistry import check_species
+from sciml.astrochem.task.latents import survey
+from sciml.core.checkpoint import load
+from sciml.core.metrics import Means, Term, weighted_sum
+from sciml.core.optim import Optim
+from sciml.core.provenance import write_text
+from sciml.core.report import house_style
+from sciml.core.task import Task
+
+Batch = dict[str, Tensor]
+RIVAL_ROWS = 1_000_000  # training rows up to which all baselines are fitted
+MODELS = {
+    "emulator": "rollout_",
+    "reconstruction": "reconstruction_",
+    **{name: f"{name}_" for name in BASELINES},
+}
+
+
+class EmulatorTask(Task):
+    """Advance the latents of an autoencoder along the conditions of a tracer.
+
+    Training rolls out windows of a tracer from their first row without ever showing the network a
+    true state again, and compares the decoded abundances; validation and test roll out whole
+    tracers from row 0. The checkpoint holds the autoencoder too: one file is enough to use it.
+
+    Logs ``train/loss`` and its terms each step; each epoch ``val/rollout_mae_dex`` and the other
+    metrics of `AbundanceMetrics` on projected states, beside the same of the autoencoder alone
+    (``val/reconstruction_…``) and of the baselines (``val/knn_…``); ``val/mean_rel`` is the
+    monitor of the original project.
+
+    Args:
+        net: Emulator to train.
+        autoencoder: Checkpoint of a trained autoencoder, or the network that a checkpoint of this
+            task holds.
+        species: Names in the order of the abundances; comes from the data module.
+        elements: Elements that are counted; comes from the data module.
+        optim: How the weights are updated.
+        loss: Which errors of scaled abundances count.
+        latent_weight: Weight of ``mean Huber(z - z*, 1)``, the distance to the encoded truth.
+        noise: Standard deviation of the noise on the first latents of a window in training.
+        train_autoencoder: ``joint`` trains the autoencoder too, in the last part of the run.
+        joint_from: Part of the run after which it does.
+        merge_steps: Train steps over 1 to so many intervals at once; for networks that know dt.
+        enforce_charge: Keep the net charge in the projection; auto does if the data conserve it.
+        cache_latents: Keep the latents of all training rows in memory instead of encoding every
+            window again; not with ``joint``.
+        init_from: Checkpoint whose weights are the starting point, by name and shape.
+        compile: Compile the networks in place with ``torch.compile``.
+        figure_every_n_epochs: Epochs between two drawings of the validation figures.
+
+    Raises:
+        ValueError: If the checkpoint is not of an autoencoder, or networks do not fit together.
+    """
+
+    matrix: Tensor
+    charge: Tensor
+    keeps_charge: Tensor
+    physics_range: Tensor
+    latent_mean: Tensor
+    latent_precision: Tensor
+
+    def __init__(
+        self,
+        net: EmulatorNet,
+        autoencoder: str | AutoencoderNet,
+        species: list[str],
+        elements: list[str],
+        optim: Optim = Optim(),
+        loss: AbundanceLoss = DEFAULT_LOSS,
+        *,
+        latent_weight: float = 0.1,
+        noise: float = 0.03,
+        train_autoencoder: Literal["frozen", "joint"] = "frozen",
+        joint_from: float = 0.8,
+        merge_steps: int = 1,
+        enforce_charge: Literal["auto", "on", "off"] = "auto",
+        cache_latents: bool = True,
+        init_from: str | None = None,
+        compile: bool = False,
+        figure_every_n_epochs: int = 10,
+    ) -> None:
+        super().__init__(
+            optim,
+            init_from=init_from,
+            compile=compile,
+            figure_every_n_epochs=figure_every_n_epochs,
+        )
+        self.species, self.elements = list(species), list(elements)
+        self.scaler = AbundanceScaler()
+        self.autoencoder = self._open(autoencoder)
+        self.save_hyperparameters()
+        self.keep_setting("autoencoder", self.autoencoder)
+        _check_sizes(net, self.autoencoder, len(self.species), merge_steps)
+        self.net = net
+        self.loss, self.latent_weight, self.noise = loss, latent_weight, noise
+        self.joint, self.joint_from = train_autoencoder == "joint", joint_from
+        self.merge_steps, self.enforce_charge = merge_steps, enforce_charge
+        self.cache_latents = cache_latents and not self.joint and merge_steps == 1
+        self.autoencoder.requires_grad_(self.joint)
+        self.measures = Measures(self.species, self.elements, list(MODELS))
+        self.terms = Means([*loss.weights, "latent"])
+        self._register(len(self.species), self.autoencoder.latent_dim)
+        self.projection = ElementProjection(self.matrix)
+        self._latents: Tensor | None = None
+        self._rivals: dict[str, Baseline] = {}
+        self._rival_values: dict[str, dict[str, Tensor]] = {}
+        self._fallbacks = 0
+        self._errors: dict[str, list[Tensor]] = {}
+
+    def _register(self, size: int, latents: int) -> None:
+        matrix = torch.from_numpy(stoichiometric_matrix(self.species, tuple(self.elements)))
+        self.register_buffer("matrix", matrix, persistent=False)
+        charge = torch.from_numpy(charges(self.species))
+        self.register_buffer("charge", charge, persistent=False)
+        self.register_buffer("keeps_charge", torch.tensor(False))
+        unit = torch.tensor([[0.1] * 4, [1.0] * 4], dtype=torch.float64)
+        self.register_buffer("physics_range", unit)
+        self.register_buffer("latent_mean", torch.zeros(latents))
+        self.register_buffer("latent_precision", torch.eye(latents))
+
+    def _open(self, source: str | AutoencoderNet) -> AutoencoderNet:
+        if isinstance(source, AutoencoderNet):
+            return source
+        # a context of its own: the settings of this task are not those of the one in the file
+        task = contextvars.Context().run(load, source)
+        if not isinstance(task, AutoencoderTask):
+            raise ValueError(
+                f"{source} holds {type(task).__name__}, not an autoencoder; "
+                "give --model.autoencoder a checkpoint of AutoencoderTask"
+            )
+        check_species(self.species, {"hyper_parameters": {"species": task.species}})
+        self.scaler.load_state_dict(task.scaler.state_dict())
+        return task.net
+
+    # use
+
+    def forward(self, abundance: Tensor, physics: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Abundances after every step, before the projection.
+
+        Args:
+            abundance: At the start, per H nucleus, ``(b, S)``.
+            physics: Conditions of every step in physical units, ``(b, t, 4)``.
+            dt: Lengths of the steps in years, ``(b, t)``.
+
+        Returns:
+            ``(b, t, S)``.
+        """
+        latent = self.autoencoder.encode(self.scaler.scale(abundance))
+        return self._decode(self.net.rollout(latent, physics, dt))
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        flat = self.scaler.unscale(self.autoencoder.decode(latent.flatten(0, -2)))
+        return flat.reshape(*latent.shape[:-1], -1)
+
+    def project(self, abundance: Tensor, start: Tensor) -> Tensor:
+        """Abundances with the element totals of their parcels.
+
+        Args:
+            abundance: Predicted, ``(b, t, S)``.
+            start: At the start of each parcel, ``(b, S)``.
+
+        Returns:
+            Same shape, float64.
+        """
+        totals = self.projection.totals(start)[:, None].expand(-1, abundance.shape[1], -1)
+        found = self.projection.project(abundance.flatten(0, 1), totals.flatten(0, 1))
+        self._fallbacks += int(found.fallen_back.sum())
+        return found.abundance.reshape(abundance.shape)
+
+    # start of a run
+
+    def use_statistics(self, statistics: ChemistryStatistics) -> None:
+        lo, hi = self.scaler.range()
+        if abs(lo / statistics.lo - 1) > 1e-6 or abs(hi / statistics.hi - 1) > 1e-6:
+            raise ValueError(
+                f"the data are scaled from {statistics.lo:g} to {statistics.hi:g}, the autoencoder "
+                f"was trained from {lo:g} to {hi:g}; set --data.lo {lo:g} --data.hi {hi:g}"
+            )
+        if self.enforce_charge == "on" and not bool((self.charge != 0).any()):
+            raise ValueError("no species is charged; set --model.enforce_charge off")
+        asked = {"on": True, "off": False, "auto": statistics.charge_conserved}
+        self._keep_charge(asked[self.enforce_charge])
+        self.autoencoder.eval()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        latents, kept = survey(
+            data.chunks("train"), self.scaler, self.autoencoder, self.device, self.cache_latents
+        )
+        self._latents = kept
+        self.net.set_statistics(statistics, latents)
+        self.physics_range.copy_(statistics.physics_range)
+        self.latent_mean.copy_(latents.mean)
+        ridge = 1e-6 * latents.covariance.diagonal().mean().clamp(min=1e-12)
+        size = len(latents.mean)
+        stable = latents.covariance + ridge * torch.eye(size, dtype=torch.float64)
+        self.latent_precision.copy_(torch.linalg.inv(stable))
+
+    def _keep_charge(self, kept: bool) -> None:
+        self.keeps_charge.fill_(kept)
+        self.projection.set_charge(self.charge if kept else None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_species(self.species, checkpoint)
+        super().on_load_checkpoint(checkpoint)
+        self._keep_charge(bool(checkpoint["state_dict"]["keeps_charge"]))
+
+    def train(self, mode: bool = True) -> "EmulatorTask":
+        super().train(mode)
+        self.autoencoder.eval()  # without noise and dropout, also while it is trained
+        return self
+
+    def identifiers(self, batch: Batch) -> Sequence[str | int]:
+        return [f"tracer {number}" for number in batch["tracer"].unique().tolist()]
+
+    # steps
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        if self.merge_steps > 1:
+            batch = merge_intervals(batch, int(torch.randint(1, self.merge_steps + 1, ())))
+        start, true = self._true_latents(batch)
+        start = start + self.noise * torch.randn_like(start)
+        latent = self.net.rollout(start, batch["phys"], batch["dt"])
+        terms = self._terms(latent, true, batch)
+        return self.log_loss(terms, self._weights(), len(latent))
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        if self.joint and self.global_step < self.joint_from * self._length().run:
+            for parameter in self.autoencoder.parameters():
+                parameter.grad = None  # not yet
+        super().on_before_optimizer_step(optimizer)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch, index: int) -> Batch:
+        start = self.scaler.unscale(batch["x0"])
+        predicted = self.project(self(start, batch["phys"], batch["dt"]), start)
+        steps = torch.arange(1, predicted.shape[1] + 1, device=self.device)
+        valid = batch["valid"]
+        return {
+            "tracer": batch["tracer"][:, None].expand_as(valid)[valid],
+            "step": steps.expand_as(valid)[valid],
+            "abundance": predicted[valid].float(),
+        }
+
+    def _true_latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self._latents is not None:
+            steps = torch.arange(batch["phys"].shape[1] + 1)
+            last = torch.tensor(len(self._latents) - 1)
+            rows = torch.minimum(batch["row"].cpu()[:, None] + steps, last)  # a short window's end
+            latent = self._latents[rows].to(self.device)
+            return latent[:, 0], latent[:, 1:]
+        scaled = torch.cat([batch["x0"][:, None], batch["target"]], 1)
+        latent = self.autoencoder.encode(scaled.flatten(0, 1)).unflatten(0, scaled.shape[:2])
+        return latent[:, 0], latent[:, 1:]
+
+    def _weights(self) -> dict[str, float]:
+        return {**self.loss.weights, "latent": self.latent_weight}
+
+    def _terms(self, latent: Tensor, true: Tensor, batch: Batch) -> dict[str, Term]:
+        valid = batch["valid"]
+        latent, true, target = latent[valid], true[valid], batch["target"][valid]
+        predicted = self.autoencoder.decode(latent)
+        terms = self.loss.terms(predicted, target, self.scaler.limits, self.matrix)
+        count = torch.tensor(float(len(target)), device=target.device)
+        if self.latent_weight:
+            terms["latent"] = (latent_rows(latent, true).sum(), count)
+        return terms
+
+    # evaluation
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        scaled, valid = batch["target"], batch["valid"]
+        start, true = self.scaler.unscale(batch["x0"]), self.scaler.unscale(scaled)
+        latent = self.autoencoder.encode(batch["x0"])
+        rolled = self.net.rollout(latent, batch["phys"], batch["dt"])
+        encoded = self.autoencoder.encode(scaled.flatten(0, 1)).unflatten(0, scaled.shape[:2])
+        self.terms.update(self._terms(rolled, encoded, batch))
+        found = {
+            "emulator": self.project(self._decode(rolled), start),
+            "reconstruction": self._decode(encoded),
+        }
+        if self._rivals_due(split):
+            physics = batch["phys"].cpu()
+            found |= {
+                name: rival.rollout(start.cpu(), physics).to(self.device)
+                for name, rival in self._fit_rivals().items()
+            }
+        for name, predicted in found.items():
+            self.measures.update(name, predicted, true, valid)
+            self._note_errors(name, predicted, true, valid)
+
+    def _note_errors(self, name: str, predicted: Tensor, true: Tensor, valid: Tensor) -> None:
+        """Keep the mean error of every tracer and step, for figures."""
+        lo, hi = self.scaler.range()
+        error = dex_errors(predicted, true, lo, hi).abs().mean(-1)
+        self._errors.setdefault(name, []).append(error.where(valid, torch.nan).float().cpu())
+
+    def _rivals_due(self, split: str) -> bool:
+        """Baselines do not change during a run: they are measured once."""
+        return not self.trainer.sanity_checking and split not in self._rival_values
+
+    def _fit_rivals(self) -> dict[str, Baseline]:
+        if not self._rivals:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            few = data.statistics().rows <= RIVAL_ROWS
+            names = list(BASELINES) if few else ["persistence"]
+            lo, hi = self.scaler.range()
+            tracers = gather(data.chunks("train")) if few else None
+            for name in names:
+                self._rivals[name] = BASELINES[name](lo, hi)
+                if tracers is not None:
+                    self._rivals[name].fit(tracers)
+        return self._rivals
+
+    def forget(self, split: str) -> None:
+        self.measures.reset(list(MODELS))
+        self.measures.set_limits(*self.scaler.range())
+        self.terms.reset()
+        self._fallbacks, self._errors = 0, {}
+
+    def measured(self, split: str) -> dict[str, Tensor]:
+        names = ["emulator", "reconstruction"]
+        values = self.measures.compute(split, {name: MODELS[name] for name in names})
+        values[f"{split}/mean_rel"] = values[f"{split}/rollout_mean_rel"]
+        means = self.terms.compute()
+        values[f"{split}/loss"] = weighted_sum(means, self._weights())
+        values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
+        if self._rivals_due(split):
+            rivals = {name: MODELS[name] for name in self._rivals}
+            self._rival_values[split] = self.measures.compute(split, {"": "", **rivals})
+        return values | self._rival_values.get(split, {})
+
+    def in_progress_bar(self, split: str) -> set[str]:
+        return {f"{split}/rollout_mae_dex", f"{split}/rollout_frac_2x"}
+
+    def table(self, title: str, values: Mapping[str, float], split: str) -> Table:
+        found = {name: own for name, own in by_model(values, split, MODELS).items() if own}
+        return comparison_table(title, found)
+
+    def figures(self, split: str) -> dict[str, Figure]:
+        errors = self.measures.of("emulator").per_species()["mae_dex"].cpu().numpy()
+        curves = {name: _stack(parts) for name, parts in self._errors.items()}
+        with house_style():
+            return {
+                "species": species_figure(self.species, self.elements, errors),
+                "steps": step_figure(curves),
+            }
+
+    def write_test(self, folder: Path) -> dict[str, Any]:
+        metrics = self.measures.of("emulator")
+        with metrics.sync_context():
+            species, steps = metrics.per_species(), metrics.per_step()
+        if self.trainer.is_global_zero:
+            columns = {name: values.tolist() for name, values in species.items()}
+            write_text(folder / "species.csv", species_table(self.species, columns))
+            write_text(folder / "steps.csv", step_table({"mae_dex": steps.tolist()}))
+        return {"projection_fallbacks": self._fallbacks}
+
+
+def merge_intervals(batch: Batch, count: int) -> Batch:
+    """Windows whose steps go over several intervals of the data at once.
+
+    The conditions of a merged step are the mean logarithms over its intervals, weighted by their
+    lengths.
+
+    Args:
+        batch: Windows of `SequenceData`.
+        count: Intervals a step; windows too short for one stay as they are.
+    """
+    steps = batch["phys"].shape[1] // count
+    if count == 1 or not steps:
+        return batch
+    used = steps * count
+    length = batch["dt"][:, :used].unflatten(1, (steps, count))
+    logarithm = batch["phys"][:, :used].log().unflatten(1, (steps, count))
+    weight = (length / length.sum(2, keepdim=True))[..., None]
+    return batch | {
+        "phys": (weight * logarithm).sum(2).exp(),
+        "dt": length.sum(2),
+        "target": batch["target"][:, count - 1 : used : count],
+        "valid": batch["valid"][:, count - 1 : used : count],
+    }
+
+
+def _check_sizes(
+    net: EmulatorNet, autoencoder: AutoencoderNet, species: int, merge_steps: int
+) -> None:
+    if autoencoder.input_dim != species:
+        raise ValueError(f"the autoencoder is for {autoencoder.input_dim} species, not {species}")
+    if net.state_dim != autoencoder.latent_dim:
+        raise ValueError(
+            f"the emulator advances {net.state_dim} latents but the autoencoder has "
+            f"{autoencoder.latent_dim}; set --model.net.latent_dim {autoencoder.latent_dim}"
+        )
+    if merge_steps > 1 and not getattr(net, "dt_input", False):
+        raise ValueError(
+            "merged steps differ in length, which the network does not see; "
+            "set --model.net.dt_input true or --model.merge_steps 1"
+        )
+
+
+def _stack(parts: Sequence[Tensor]) -> Any:
+    """Errors of all tracers, ``(b, t)``, NaN after the end of a tracer."""
+    longest = max(part.shape[1] for part in parts)
+    padded = [
+        torch.nn.functional.pad(part, (0, longest - part.shape[1]), value=torch.nan)
+        for part in parts
+    ]
+    return torch.cat(padded).double().numpy()
