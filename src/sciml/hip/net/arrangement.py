@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.hip.net.linear import Groups
+from sciml.hip.net.linear import Groups, Masks, Runs
 from sciml.hip.net.settings import Radial
 from sciml.hip.physics.harmonics import spherical_harmonics
 from sciml.hip.physics.radial import bessel, polynomial_cutoff
@@ -24,25 +24,26 @@ FILLED = 0.75  # least share of real neighbours in a row of a block
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Order of the atoms and of their neighbours.
+    """Order of the atoms and of their neighbours; None stands for the order of the batch.
 
     Args:
         order: Atom at every place, shape ``(n,)``.
         place: Place of every atom, shape ``(n,)``.
-        groups: Places of every element present.
+        groups: Places of every element.
         blocks: Number of receivers and of neighbours of every block.
         slot: Rank of every place among the receivers of all blocks, shape ``(n,)``.
-        receivers: Place of the receiving atom of every edge, shape ``(e,)``.
+        receivers: Place of the receiving atom of every edge, shape ``(e,)``; None where every atom
+            receives as many.
         senders: Place of the sending atom of every edge, shape ``(e,)``.
         real: Whether the edge is not padding, shape ``(e,)``.
     """
 
-    order: Tensor
-    place: Tensor
+    order: Tensor | None
+    place: Tensor | None
     groups: Groups
     blocks: list[tuple[int, int]]
-    slot: Tensor
-    receivers: Tensor
+    slot: Tensor | None
+    receivers: Tensor | None
     senders: Tensor
     real: Tensor
 
@@ -78,6 +79,28 @@ def arrange(batch: Batch, species: Tensor, bytes_per_edge: int) -> Arrangement:
     )
 
 
+def one_block(batch: Batch, species: Tensor, num_elements: int) -> Arrangement:
+    """Leave the atoms in their order, in one block, so that no shape depends on the values.
+
+    Args:
+        batch: Molecules with the keys ``nbr`` and ``nbr_mask``.
+        species: Index of the element of every atom, shape ``(n,)``.
+        num_elements: Number of elements of the network.
+    """
+    atoms, width = batch["nbr"].shape
+    elements = torch.arange(num_elements, device=species.device)
+    return Arrangement(
+        order=None,
+        place=None,
+        groups=Masks(elements[:, None] == species),
+        blocks=[(atoms, width)],
+        slot=None,
+        receivers=None,
+        senders=batch["nbr"].flatten(),
+        real=batch["nbr_mask"].flatten(),
+    )
+
+
 def edge_features(
     positions: Tensor, arrangement: Arrangement, max_ell: int, r_max: float, radial: Radial
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +117,11 @@ def edge_features(
         Harmonics ``(e, (max_ell + 1)²)``, radial basis ``(e, num_bessel)`` and smooth cutoff
         ``(e, 1)``; the cutoff is zero for padding.
     """
-    receiving = positions.index_select(0, arrangement.receivers)
+    if arrangement.receivers is None:
+        width = arrangement.blocks[0][1]
+        receiving = positions[:, None].expand(-1, width, -1).flatten(0, 1)
+    else:
+        receiving = positions.index_select(0, arrangement.receivers)
     vectors = receiving - positions.index_select(0, arrangement.senders)
     real = arrangement.real[:, None]
     padding = vectors.new_tensor([0.0, 1.0, 0.0])  # any vector with a direction
@@ -112,7 +139,7 @@ def _groups(species: Tensor) -> Groups:
     stops = counts.cumsum(0).tolist()
     starts = [0, *stops[:-1]]
     slices = [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
-    return list(zip(present.tolist(), slices, strict=True))
+    return Runs(list(zip(present.tolist(), slices, strict=True)))
 
 
 def _blocks(degree: Tensor, widest: int, bytes_per_edge: int) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
-from sciml.core.graph import pad_by_graph
+from sciml.hip.physics.layout import pad_by_molecule
 from sciml.hip.physics.statistics import HessianStatistics
 
 Batch = dict[str, Tensor]
@@ -29,6 +29,9 @@ class HIPNet(nn.Module, HyperparametersMixin, ABC):
     - ``nbr (n, k)`` int64 index of the neighbours within `cutoff`, real ones first;
       ``nbr_mask (n, k)`` bool whether they are real
     - ``pair_i, pair_j (p,)`` int64 all pairs i < j of atoms of the same molecule
+    - ``atoms (b, m)`` int64, only in exported programs: index of the atoms of every molecule, n
+      beyond its last. Then no step depends on values, nothing is checked, and molecules with an
+      unknown element become NaN
 
     The output, in the dtype of the parameters but for the energies; F = -∂E/∂x:
 
@@ -85,6 +88,10 @@ class HIPNet(nn.Module, HyperparametersMixin, ABC):
         Raises:
             ValueError: If they are of other elements than the network's.
         """
+
+    def freeze(self) -> None:
+        """Go to evaluation for good, so that a program can be exported; `train` undoes it."""
+        self.eval()
 
     def no_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone; here those of one axis."""
@@ -200,14 +207,16 @@ class EnergyScale(nn.Module):
         """
         energy = atoms.double() * self.scale + self.shift
         constants = self.e0[species]
-        if bool(constants.isnan().any()):
+        if "atoms" in batch:
+            constants = torch.where(species < 0, torch.nan, constants)
+        elif bool(constants.isnan().any()):
             number = int(batch["z"][constants.isnan()][0])
             raise ValueError(
                 f"element {chemical_symbols[number]} (Z = {number}) has no reference energy: the "
                 "network was trained without it"
             )
         columns = torch.stack([energy, constants], dim=-1)
-        sums = pad_by_graph(columns, batch["batch"], batch["ptr"]).sum(1)
+        sums = pad_by_molecule(columns, batch).sum(1)
         return sums[:, 0], sums.sum(1)
 
 
@@ -221,7 +230,7 @@ def centered(batch: Batch) -> Tensor:
         Coordinates in Å, float64, shape ``(n, 3)``.
     """
     positions = batch["pos"].double()
-    sums = pad_by_graph(positions, batch["batch"], batch["ptr"]).sum(1)
+    sums = pad_by_molecule(positions, batch).sum(1)
     means = sums / batch["ptr"].diff()[:, None]
     return positions - means.index_select(0, batch["batch"])
 

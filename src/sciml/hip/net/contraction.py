@@ -65,31 +65,39 @@ class SymmetricContraction(nn.Module):
         )
         self._tables: dict[int, list[list[Tensor]]] = {}
         self._folded_from: list[Tensor] = []
+        self._frozen = False
 
     def train(self, mode: bool = True) -> "SymmetricContraction":
         """Switch the mode and forget what was folded for evaluation."""
-        self._tables, self._folded_from = {}, []
+        self._tables, self._folded_from, self._frozen = {}, [], False
         return super().train(mode)
+
+    def freeze(self) -> None:
+        """Fold the weights of all elements now and, while evaluating, never look at them again."""
+        self.eval()
+        for element in range(len(self.weights[0])):
+            self._table(element)
+        self._frozen = True
 
     def forward(self, features: Tensor, groups: Groups) -> Tensor:
         """Evaluate the polynomials; while evaluating the weights get no gradient.
 
         Args:
             features: A, ordered by element, shape ``(c, (max_ell + 1)², n)``.
-            groups: Atoms of every element present.
+            groups: Atoms of every element.
 
         Returns:
             B, shape ``(c, (max_L + 1)², n)``.
         """
         with full_precision(features.device):
             features = features.to(self.weights[0])
-            if not self.training:
+            if not (self.training or self._frozen):
                 self._forget_old_tables()
             parts = [
-                self._evaluate(features[:, :, atoms], self._table(element))
-                for element, atoms in groups
+                self._evaluate(columns, self._table(element))
+                for element, columns in groups.split(features, 2)
             ]
-            return torch.cat(parts, dim=2).index_select(1, self._place)
+            return groups.join(parts, 2).index_select(1, self._place)
 
     def _evaluate(self, features: Tensor, tables: list[list[Tensor]]) -> Tensor:
         """Polynomials of the atoms of one element, even components first."""

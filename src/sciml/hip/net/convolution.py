@@ -15,7 +15,7 @@ from torch.autograd import Function
 from sciml.core.task import full_precision
 from sciml.hip.net.base import Constant
 from sciml.hip.net.coupling import clebsch_gordan, coupling_paths
-from sciml.hip.net.linear import MLP
+from sciml.hip.net.linear import MLP, select_rows
 from sciml.hip.net.settings import Radial
 
 
@@ -26,7 +26,8 @@ class Edges:
     Args:
         senders: Sending atom, shape ``(e,)``.
         blocks: Number of receivers g and of neighbours k of every block; ``Σ gk = e``.
-        slot: Place of every atom among the receivers of all blocks, shape ``(n,)``.
+        slot: Place of every atom among the receivers of all blocks, shape ``(n,)``; None if that is
+            the order of the atoms.
         harmonics: Spherical harmonics of the direction from sender to receiver, shape
             ``(e, (max_ell + 1)²)``.
         radial: Radial basis, shape ``(e, num_bessel)``, zero for padding if the cutoff is in it.
@@ -35,7 +36,7 @@ class Edges:
 
     senders: Tensor
     blocks: list[tuple[int, int]]
-    slot: Tensor
+    slot: Tensor | None
     harmonics: Tensor
     radial: Tensor
     envelope: Tensor
@@ -46,6 +47,8 @@ class Edges:
         Args:
             values: Shape ``(e, ...)``.
         """
+        if len(self.blocks) == 1:
+            return [values.unflatten(0, self.blocks[0])]
         parts = values.split([receivers * width for receivers, width in self.blocks])
         return [part.unflatten(0, block) for part, block in zip(parts, self.blocks, strict=True)]
 
@@ -96,7 +99,7 @@ class Convolution(nn.Module):
             torch.cat(parts, dim=-1) @ (weight / sqrt(len(weight)))
             for parts, weight in zip(sums, self.mix, strict=True)
         ]
-        return torch.cat(mixed, dim=1).index_select(0, edges.slot)
+        return select_rows(torch.cat(mixed, dim=1), edges.slot)
 
     def _sum_neighbors(
         self, nodes: Tensor, radial: list[Tensor], edges: Edges

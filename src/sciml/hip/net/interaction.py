@@ -61,7 +61,7 @@ class Layer(nn.Module):
         Args:
             features: Atoms ordered by element, shape ``(n, (max_in + 1)², c)``.
             edges: Neighbours of all atoms.
-            groups: Atoms of every element present.
+            groups: Atoms of every element.
             num_neighbors: Mean number of neighbours, which messages are divided by.
 
         Returns:

@@ -4,7 +4,9 @@ Weights are drawn from N(0, 1) and divided by √fan_in where they are used. Sha
 components, c channels, s elements.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
 
@@ -15,8 +17,79 @@ from sciml.hip.net.coupling import degree_of_component
 
 SILU_SCALE = 1.67653  # 1/√E[silu(t)²] for t of N(0, 1)
 
-Groups = Sequence[tuple[int, slice]]
-"""Index of an element and its atoms, which stand together, for every element present."""
+
+class Groups(ABC):
+    """Which atoms are of which element, for maps with weights of their own for every element."""
+
+    @abstractmethod
+    def split(self, values: Tensor, dim: int) -> list[tuple[int, Tensor]]:
+        """Index of an element and the values it needs, for one element after the other.
+
+        Args:
+            values: Atoms along one axis.
+            dim: The axis.
+        """
+
+    @abstractmethod
+    def join(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        """Results for all atoms, in their order, from those of the elements.
+
+        Args:
+            parts: What was made of the parts of `split`, in their order.
+            dim: The axis of the atoms.
+        """
+
+
+@dataclass(frozen=True)
+class Runs(Groups):
+    """Atoms of one element stand together.
+
+    Args:
+        runs: Index of an element and its atoms, for every element present.
+    """
+
+    runs: Sequence[tuple[int, slice]]
+
+    def split(self, values: Tensor, dim: int) -> list[tuple[int, Tensor]]:
+        return [
+            (element, values.narrow(dim, atoms.start, atoms.stop - atoms.start))
+            for element, atoms in self.runs
+        ]
+
+    def join(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        return torch.cat(list(parts), dim)
+
+
+@dataclass(frozen=True)
+class Masks(Groups):
+    """Every element's map meets all atoms: more work, but no shape depends on what they are.
+
+    Args:
+        masks: Whether an atom is of an element, shape ``(s, n)``.
+    """
+
+    masks: Tensor
+
+    def split(self, values: Tensor, dim: int) -> list[tuple[int, Tensor]]:
+        return [(element, values) for element in range(len(self.masks))]
+
+    def join(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        total = torch.zeros_like(parts[0])
+        for mask, part in zip(self.masks, parts, strict=True):
+            shape = [1] * part.ndim
+            shape[dim] = -1
+            total = torch.where(mask.view(shape), part, total)
+        return total
+
+
+def select_rows(values: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of an array, by default all in their order.
+
+    Args:
+        values: Shape ``(n, ...)``.
+        rows: Their indices, shape ``(any,)``.
+    """
+    return values if rows is None else values.index_select(0, rows)
 
 
 def scaled_silu(values: Tensor) -> Tensor:
@@ -105,21 +178,21 @@ class ElementLinear(nn.Module):
         self._degree: Tensor
 
     def forward(self, features: Tensor, groups: Groups) -> Tensor:
-        """Map features of atoms in groups of the same element.
+        """Map the features of every atom by the matrices of its element.
 
         Args:
             features: Atoms ordered by element, shape ``(n, m, fan_in)``.
-            groups: Atoms of every element present.
+            groups: Atoms of every element.
 
         Returns:
             Shape ``(n, m, fan_out)``.
         """
         weight = self.weight / sqrt(self.weight.shape[2])
         parts = [
-            _by_component(features[atoms], weight[element].index_select(0, self._degree))
-            for element, atoms in groups
+            _by_component(rows, weight[element].index_select(0, self._degree)).transpose(0, 1)
+            for element, rows in groups.split(features, 0)
         ]
-        return torch.cat([part.transpose(0, 1) for part in parts], dim=1).transpose(0, 1)
+        return groups.join(parts, 1).transpose(0, 1)
 
 
 def _by_component(features: Tensor, weight: Tensor) -> Tensor:

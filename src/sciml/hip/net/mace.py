@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from sciml.core.task import full_precision
-from sciml.hip.net.arrangement import Arrangement, arrange, edge_features
+from sciml.hip.net.arrangement import Arrangement, arrange, edge_features, one_block
 from sciml.hip.net.base import Batch, EnergyScale, HIPNet, centered, without_inference
+from sciml.hip.net.contraction import SymmetricContraction
 from sciml.hip.net.convolution import Edges
 from sciml.hip.net.hessian import PairHead
 from sciml.hip.net.interaction import Layer
+from sciml.hip.net.linear import select_rows
 from sciml.hip.net.readout import LinearReadout, MLPReadout
 from sciml.hip.net.settings import (
     HessianHead,
@@ -132,6 +134,12 @@ class MACEHIP(HIPNet):
         if self.head is not None:
             self.head.set_statistics(stats)
 
+    def freeze(self) -> None:
+        super().freeze()
+        for module in self.modules():
+            if isinstance(module, SymmetricContraction):
+                module.freeze()
+
     def no_decay(self) -> set[str]:
         spared = ("embedding", "readouts.", "convolution.radial.", "convolution.weight")
         return super().no_decay() | {
@@ -178,22 +186,28 @@ class MACEHIP(HIPNet):
         Raises:
             ValueError: If a molecule holds an element the network does not know.
         """
-        species = self.species(batch["z"])
-        arrangement = arrange(batch, species, self._widest * self.embedding[0].nbytes)
+        species, arrangement = self._arrange(batch)
         edges = self._edges(positions, arrangement)
-        features = self.embedding.index_select(0, species[arrangement.order])[:, None]
+        features = self.embedding.index_select(0, select_rows(species, arrangement.order))[:, None]
         energies, layers = [], []
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer(features, edges, arrangement.groups, self.num_neighbors)
-            layers.append(features.index_select(0, arrangement.place))
+            layers.append(select_rows(features, arrangement.place))
             with full_precision(positions.device):
                 energies.append(readout(layers[-1][:, 0].to(self.embedding)).double())
         energy, total_energy = self.scale(torch.stack(energies).sum(0), species, batch)
         return Trunk(energy, total_energy, layers, species)
 
+    def _arrange(self, batch: Batch) -> tuple[Tensor, Arrangement]:
+        if "atoms" in batch:
+            species = self._species[batch["z"]]
+            return species, one_block(batch, species, len(self.elements))
+        species = self.species(batch["z"])
+        return species, arrange(batch, species, self._widest * self.embedding[0].nbytes)
+
     def _edges(self, positions: Tensor, arrangement: Arrangement) -> Edges:
         with full_precision(positions.device):
-            ordered = positions.index_select(0, arrangement.order)
+            ordered = select_rows(positions, arrangement.order)
             harmonics, radial, envelope = edge_features(
                 ordered, arrangement, self.max_ell, self.cutoff, self.radial
             )

@@ -96,7 +96,7 @@ def sum_rule(pair: Tensor, batch: dict[str, Tensor]) -> Tensor:
         Symmetric blocks in eV/Å², shape ``(n, 3, 3)``.
     """
     symmetric = (pair + pair.mT) / -2
-    diagonal = pair.new_zeros(len(batch["batch"]), 3, 3)
+    diagonal = pair.new_zeros(batch["batch"].shape[0], 3, 3)
     return diagonal.index_add(0, batch["pair_i"], symmetric).index_add(
         0, batch["pair_j"], symmetric
     )

@@ -3,6 +3,24 @@
 import torch
 from torch import Tensor
 
+from sciml.core.graph import pad_by_graph
+
+
+def pad_by_molecule(values: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Rows of atoms as one zero-padded block per molecule.
+
+    Args:
+        values: One row an atom, shape ``(n, ...)``.
+        batch: Molecules with the keys ``batch`` and ``ptr``, or with ``atoms``, which is then used
+            alone: the shape of the result follows from its shape.
+
+    Returns:
+        Padded rows, shape ``(b, m, ...)``.
+    """
+    if "atoms" in batch:
+        return torch.cat([values, torch.zeros_like(values[:1])])[batch["atoms"]]
+    return pad_by_graph(values, batch["batch"], batch["ptr"])
+
 
 def largest_molecule(ptr: Tensor) -> int:
     """Number of atoms m of the largest molecule.
@@ -63,14 +81,18 @@ def assemble(pair: Tensor, diagonal: Tensor, batch: dict[str, Tensor]) -> Tensor
     Args:
         pair: Blocks ``H_ij`` in eV/Å², shape ``(p, 3, 3)``; ``H_ji`` is the transpose.
         diagonal: Blocks ``H_ii`` in eV/Å², shape ``(n, 3, 3)``.
-        batch: Molecules with the keys ``batch``, ``ptr``, ``pair_i`` and ``pair_j``.
+        batch: Molecules with the keys ``batch``, ``ptr``, ``pair_i``, ``pair_j`` and, possibly,
+            ``atoms``.
 
     Returns:
         Hessians in eV/Å², zero beyond the atoms of a molecule, shape ``(b, 3m, 3m)``.
     """
-    molecules, most = len(batch["ptr"]) - 1, largest_molecule(batch["ptr"])
+    if "atoms" in batch:
+        molecules, most = batch["atoms"].shape
+    else:
+        molecules, most = len(batch["ptr"]) - 1, largest_molecule(batch["ptr"])
     i, j = batch["pair_i"], batch["pair_j"]
-    atoms = torch.arange(len(diagonal), device=diagonal.device)
+    atoms = torch.arange(diagonal.shape[0], device=diagonal.device)
     cells = _cells(torch.cat([i, j, atoms]), torch.cat([j, i, atoms]), batch, most)
     values = torch.cat([pair, pair.mT, diagonal])
     blocks = values.new_zeros(molecules * most * most, 3, 3).index_copy(0, cells, values)

@@ -8,7 +8,7 @@ Shapes: b molecules, n atoms, m atoms in the largest molecule.
 import torch
 from torch import Tensor
 
-from sciml.core.graph import pad_by_graph
+from sciml.hip.physics.layout import pad_by_molecule
 
 
 def project(hessian: Tensor, positions: Tensor, forces: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -90,7 +90,7 @@ def translations(weights: Tensor, batch: dict[str, Tensor]) -> Tensor:
     Returns:
         Orthonormal columns, zero beyond a molecule, shape ``(b, 3m, 3)``.
     """
-    padded = pad_by_graph(weights, batch["batch"], batch["ptr"])
+    padded = pad_by_molecule(weights, batch)
     unit = padded / padded.square().sum(1, keepdim=True).sqrt()
     axes = torch.eye(3, dtype=unit.dtype, device=unit.device)
     return (unit[:, :, None, None] * axes).flatten(1, 2)
@@ -108,7 +108,7 @@ def rotations(vectors: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """
     axes = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
     turned = torch.linalg.cross(axes[None], vectors[:, None], dim=2).mT
-    return pad_by_graph(turned, batch["batch"], batch["ptr"]).flatten(1, 2)
+    return pad_by_molecule(turned, batch).flatten(1, 2)
 
 
 def center(vectors: Tensor, weights: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -123,7 +123,7 @@ def center(vectors: Tensor, weights: Tensor, batch: dict[str, Tensor]) -> Tensor
         Vectors of weighted mean zero, shape ``(n, 3)``.
     """
     columns = torch.cat([vectors * weights[:, None], weights[:, None]], dim=1)
-    sums = pad_by_graph(columns, batch["batch"], batch["ptr"]).sum(1)
+    sums = pad_by_molecule(columns, batch).sum(1)
     return vectors - (sums[:, :3] / sums[:, 3:])[batch["batch"]]
 
 
