@@ -115,7 +115,7 @@ def _from_group(path: Path, group: Group, reading: Reading) -> Source:
         matrix=group.matrix,
         attributes=group.attributes,
     )
-    source.floors_field = is_raw
+    source.is_frame, source.floors_field = group.is_frame, is_raw
     source.stored_ptr, source.stored_tracer = group.ptr, group.tracer
     source.stored_time = group.time
     return source

@@ -54,6 +54,7 @@ class Source:
         alignment: See `Reading`.
         on_bad: See `Reading`.
         elements: What the species are made of.
+        is_frame: Written by pandas.
         is_raw: Output of a simulation without initial row, to be sorted by tracer and time.
         floors_field: Raise the field to 1e-4 Habing, for outputs of simulations.
         stored_ptr: Number, first row and length of every tracer as the file gives them.
@@ -69,6 +70,7 @@ class Source:
     alignment: Alignment
     on_bad: Literal["error", "clip"]
     elements: tuple[str, ...]
+    is_frame: bool = False
     is_raw: bool = False
     floors_field: bool = False
     stored_ptr: NDArray[np.int64] | None = None

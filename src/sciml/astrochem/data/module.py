@@ -1,0 +1,513 @@
+"""The data modules: single rows for autoencoders, sequences of rows for emulators.
+
+Sizes: b rows or tracers of a batch, S species.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sciml.astrochem.data.artefacts import Artefacts, Recipe, find, make
+from sciml.astrochem.data.columns import shorten
+from sciml.astrochem.data.files import choose_groups, open_file
+from sciml.astrochem.data.rows import FileRows, MemoryRows, Rows
+from sciml.astrochem.data.source import Reading, Source
+from sciml.astrochem.data.splits import Splitting, train_rows
+from sciml.astrochem.data.statistics import measure
+from sciml.astrochem.data.table import TracerTable
+from sciml.astrochem.data.windows import (
+    Sequences,
+    Trajectories,
+    WindowBatches,
+    cut_windows,
+    rows_to_windows,
+)
+from sciml.astrochem.physics.constants import HI, LO
+from sciml.astrochem.physics.scaling import AbundanceScaler
+from sciml.astrochem.physics.species import present_elements
+from sciml.astrochem.physics.statistics import ChemistryStatistics
+from sciml.core.data import DataModule, Split
+from sciml.core.loading import Batches, EpochSampler, FixedBatches
+
+Mode = Literal["preprocess", "train", "both"]
+STEPS = 30  # steps of an epoch that an automatic batch size leaves
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where preprocessed tracers are kept, and how much is held in memory.
+
+    Args:
+        artefacts: Folder of the preprocessed tracers, one inside for every content and options.
+        force_preprocess: Make them anew although they are there.
+        max_rows: Rows of every split at most, whole tracers.
+        memory_mib: Splits that are together larger are read from their files row by row.
+    """
+
+    artefacts: str = "data/astrochem/artefacts"
+    force_preprocess: bool = False
+    max_rows: int | None = None
+    memory_mib: int = 512
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How sequences are cut and put into batches.
+
+    Args:
+        rows_per_batch: Rows of a batch: windows of W rows come by this / W, at least 8 and at most
+            256, whatever ``batch_size`` says.
+        batches_per_epoch: Batches of every epoch; by default those of one pass over the first
+            windows.
+        stride: Rows between the starts of two windows.
+        allow_short: Train on tracers with fewer rows than a window too, padded.
+        eval_batch_size: Whole tracers of a batch in validation and test.
+        chunk_fraction: Share of the windows that is shuffled together; below 1 for files that are
+            larger than memory.
+    """
+
+    rows_per_batch: int | None = None
+    batches_per_epoch: int | None = None
+    stride: int = 1
+    allow_short: bool = False
+    eval_batch_size: int = 32
+    chunk_fraction: float = 1.0
+
+
+READING = Reading()
+SPLITTING = Splitting()
+STORE = Store()
+WINDOWS = Windows()
+
+
+class ChemistryData(DataModule):
+    """Tracers with their chemistry; the base of both data modules.
+
+    The files are read once, checked, and written as artefacts that later runs find by their
+    content. Splits are made of whole tracers. ``species``, ``elements`` and ``input_dim`` are known
+    from the headers.
+
+    Args:
+        path: File or files to train and validate on, of any known layout.
+        test: File or files to test and predict on.
+        batch_size: Samples of a batch on every rank.
+        num_workers: Loader processes on every rank.
+        seed: First number of the key that orders every epoch.
+        lo: Abundance that scales to 0; smaller ones are clipped.
+        hi: Abundance that scales to 1; larger ones are clipped.
+        mode: Whether to preprocess, train on what was preprocessed, or both.
+        reading: How files are read.
+        split: How tracers are divided.
+        store: Where preprocessed tracers are kept.
+        samples_per_epoch: Length of a training epoch; by default the whole set.
+        chunk_fraction: Share of the set that is shuffled together.
+    """
+
+    def __init__(
+        self,
+        path: str | list[str],
+        *,
+        test: str | list[str] | None,
+        batch_size: int | Literal["auto"],
+        num_workers: int,
+        seed: int,
+        lo: float,
+        hi: float,
+        mode: Mode,
+        reading: Reading,
+        split: Splitting,
+        store: Store,
+        samples_per_epoch: int | None = None,
+        chunk_fraction: float = 1.0,
+    ) -> None:
+        self.scaler = AbundanceScaler(lo, hi)  # refuses an impossible range
+        self.sources = choose_groups(_open(path, "path", reading), split.groups)
+        self.tests = _open(test, "test", reading) if test else []
+        _check_species([*self.sources, *self.tests])
+        if batch_size == "auto":
+            rows = min(train_rows(self.sources, split), store.max_rows or 2**62)
+            batch_size = automatic_batch(samples_per_epoch or rows)
+        super().__init__(
+            batch_size,
+            num_workers,
+            seed=seed,
+            samples_per_epoch=samples_per_epoch,
+            chunk_fraction=chunk_fraction,
+        )
+        named = {name: None for source in self.sources for name in source.elements}
+        self.species = list(self.sources[0].species)
+        self.elements = list(present_elements(self.species, reading.elements or list(named)))
+        self.input_dim = len(self.species)
+        self.lo, self.hi, self.mode = lo, hi, mode
+        self.reading, self.split, self.store = reading, split, store
+        self._found: Artefacts | None = None
+        self._rows: dict[str, Rows] = {}
+        self._said: set[str] = set()
+
+    def prepare_data(self) -> None:
+        self._find()
+        if self.mode != "preprocess":
+            measure(self.artefacts, self.lo, self.hi)
+
+    def setup(self, stage: str) -> None:
+        if self.mode == "preprocess":  # every process leaves here, after the first one has written
+            rank_zero_info(f"the tracers are in {self.artefacts.folder}")
+            raise SystemExit(0)
+
+    @property
+    def artefacts(self) -> Artefacts:
+        """The preprocessed tracers, which are made when they are not there.
+
+        Raises:
+            ValueError: If they are missing and `mode` forbids to make them.
+        """
+        return self._found or self._find()
+
+    def _find(self) -> Artefacts:
+        recipe = Recipe(
+            self.sources,
+            self.tests,
+            tuple(self.elements),
+            self.reading,
+            self.split,
+            self.store.max_rows,
+        )
+        key, home = recipe.key(), Path(self.store.artefacts)
+        found = find(key, home)
+        if self.mode == "train" and found is None:
+            raise ValueError(
+                f"{home} has no tracers preprocessed from these files with these options, or the "
+                "files have changed; run once with --data.mode both"
+            )
+        forced = self.store.force_preprocess and self.mode != "train" and self._found is None
+        if found is None or forced:
+            rank_zero_info(f"preprocessing {shorten([str(path) for path in self.files()])}")
+            found = make(recipe, key, home)
+        self._found = found
+        return found
+
+    def statistics(self) -> ChemistryStatistics:
+        """Statistics of the training tracers, measured once and kept with the artefacts."""
+        found = measure(self.artefacts, self.lo, self.hi)
+        if not found.charge_conserved:
+            self._say(
+                "the training tracers do not conserve charge to 1e-6 of the electrons: "
+                "charge will not be enforced"
+            )
+        if found.element_drift > 1e-3:
+            self._say(
+                f"element totals of the training tracers drift by up to {found.element_drift:.1e} "
+                "over a tracer"
+            )
+        return found
+
+    def chunks(self, split: Split) -> Iterator[TracerTable]:
+        """The tracers of a split, a few whole ones at a time, as they were read.
+
+        Args:
+            split: Which part.
+        """
+        yield from self.artefacts.chunks(self.part(split))
+
+    def files(self) -> list[Path]:
+        """The data files, those of folders one by one."""
+        paths = {source.path: None for source in (*self.sources, *self.tests)}
+        return [
+            file
+            for path in paths
+            for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])
+        ]
+
+    def part(self, split: Split) -> str:
+        """Part of the artefacts that makes up a split: without test tracers those of validation.
+
+        Args:
+            split: Which part.
+        """
+        if split in {"train", "val"}:
+            return split
+        if self.artefacts.has("test"):
+            return "test"
+        if split == "test":
+            self._say("test uses the validation tracers: no others are given (--data.test)")
+        return "val"
+
+    def rows(self, part: str) -> Rows:
+        """Scaled rows of a part, in memory when all parts fit there.
+
+        Args:
+            part: Such as ``train``.
+        """
+        if part not in self._rows:
+            there = [name for name in ("train", "val", "test") if self.artefacts.has(name)]
+            arrays = {name: self.artefacts.rows(name) for name in there}
+            size = sum(array.shape[0] * array.row_bytes for array in arrays.values())
+            kind = MemoryRows if size <= self.store.memory_mib << 20 else FileRows
+            self._rows[part] = kind(arrays[part], self.scaler)
+        return self._rows[part]
+
+    def _say(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            rank_zero_info(sentence)
+
+    @property
+    def collate(self) -> Callable[[Any], Any]:
+        """A batch is assembled by the data set already."""
+        return _as_it_is
+
+
+class AbundanceData(ChemistryData):
+    """Single rows for an autoencoder.
+
+    A batch has ``abundance`` (scaled, float32 ``(b, S)``) and ``tracer`` (number of the tracer of
+    every row, int64 ``(b,)``).
+
+    Args:
+        path: File or files to train and validate on, of any known layout.
+        test: File or files to test and predict on, with all their groups.
+        batch_size: Rows of a batch on every rank; `auto` is the largest power of two that leaves
+            30 steps an epoch.
+        num_workers: Loader processes on every rank.
+        seed: First number of the key that orders every epoch.
+        samples_per_epoch: Rows of an epoch; the next one goes on where it stopped.
+        chunk_fraction: Share of the rows that is shuffled together; below 1 for files that are
+            larger than memory.
+        lo: Abundance that scales to 0; smaller ones are clipped.
+        hi: Abundance that scales to 1; larger ones are clipped.
+        mode: `preprocess` the files and leave; `train` on what was preprocessed; or `both`.
+        reading: How files are read.
+        split: How tracers are divided.
+        store: Where preprocessed tracers are kept.
+    """
+
+    def __init__(
+        self,
+        path: str | list[str] = "data/astrochem/embedded.h5",
+        *,
+        test: str | list[str] | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        num_workers: int = 0,
+        seed: int = 0,
+        samples_per_epoch: int | None = None,
+        chunk_fraction: float = 1.0,
+        lo: float = LO,
+        hi: float = HI,
+        mode: Mode = "both",
+        reading: Reading = READING,
+        split: Splitting = SPLITTING,
+        store: Store = STORE,
+    ) -> None:
+        super().__init__(
+            path,
+            test=test,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            lo=lo,
+            hi=hi,
+            mode=mode,
+            reading=reading,
+            split=split,
+            store=store,
+            samples_per_epoch=samples_per_epoch,
+            chunk_fraction=chunk_fraction,
+        )
+        self.save_hyperparameters()
+
+    def dataset(self, split: Split) -> "Abundances":
+        part = self.part(split)
+        return Abundances(self.rows(part), self.artefacts.ptr(part))
+
+
+class Abundances(Dataset[dict[str, Tensor]]):
+    """Scaled abundances of single rows.
+
+    Args:
+        rows: Rows of the part.
+        ptr: Number, first row and length of every tracer.
+    """
+
+    def __init__(self, rows: Rows, ptr: NDArray[np.int64]) -> None:
+        self.rows = rows
+        self.ptr = ptr
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        starts = np.asarray(indices, dtype=np.int64)
+        tracer = self.ptr[np.searchsorted(self.ptr[:, 1], starts, side="right") - 1, 0]
+        abundance = self.rows.take(starts, 1)[1][:, 0]
+        return {"abundance": abundance, "tracer": torch.from_numpy(tracer)}
+
+
+class SequenceData(ChemistryData):
+    """Windows of consecutive rows to train an emulator on, whole trajectories to judge it on.
+
+    The dictionary of a batch is that of `sciml.astrochem.data.windows.Sequences`. Validation, test
+    and prediction see every tracer whole and from row 0.
+
+    Args:
+        path: File or files to train and validate on, of any known layout.
+        test: File or files to test and predict on, with all their groups.
+        window_schedule: First epoch and rows of the windows of every stage, such as
+            ``[[0, 2], [5, 11]]``; 2 rows are one step. `full`: whole tracers from row 0.
+        batch_size: Windows of a batch on every rank; `auto` is the largest power of two that
+            leaves 30 steps an epoch.
+        num_workers: Loader processes on every rank.
+        seed: First number of the key that orders every epoch.
+        lo: Abundance that scales to 0; smaller ones are clipped.
+        hi: Abundance that scales to 1; larger ones are clipped.
+        mode: `preprocess` the files and leave; `train` on what was preprocessed; or `both`.
+        windows: How sequences are cut and put into batches.
+        reading: How files are read.
+        split: How tracers are divided.
+        store: Where preprocessed tracers are kept.
+
+    Raises:
+        ValueError: If the schedule does not begin at epoch 0 or has windows below two rows.
+    """
+
+    def __init__(
+        self,
+        path: str | list[str] = "data/astrochem/embedded.h5",
+        *,
+        test: str | list[str] | None = None,
+        window_schedule: list[list[int]] | Literal["full"] = [[0, 2]],  # noqa: B006
+        batch_size: int | Literal["auto"] = "auto",
+        num_workers: int = 0,
+        seed: int = 0,
+        lo: float = LO,
+        hi: float = HI,
+        mode: Mode = "both",
+        windows: Windows = WINDOWS,
+        reading: Reading = READING,
+        split: Splitting = SPLITTING,
+        store: Store = STORE,
+    ) -> None:
+        super().__init__(
+            path,
+            test=test,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            lo=lo,
+            hi=hi,
+            mode=mode,
+            reading=reading,
+            split=split,
+            store=store,
+            chunk_fraction=windows.chunk_fraction,
+        )
+        self.save_hyperparameters()
+        self.windows = windows
+        self.window_schedule = window_schedule
+        if window_schedule != "full":
+            _check_schedule(window_schedule)
+
+    def dataset(self, split: Split) -> Sequences:
+        part = self.part(split)
+        found = self.artefacts
+        kind = Sequences if split == "train" else Trajectories
+        return kind(self.rows(part), found.time(part), found.ptr(part), found.metadata["dt_yr"])
+
+    def batches(self, split: Split, size: int) -> Batches:
+        rank, windows = self._rank(), self.windows
+        if split != "train":
+            sampler = EpochSampler(size, train=False, rank=rank)
+            return FixedBatches(sampler, windows.eval_batch_size)
+        ptr = self.artefacts.ptr("train")
+        longest = int(ptr[:, 2].max())
+        schedule = [(0, longest)]
+        if self.window_schedule != "full":
+            schedule = [(epoch, rows) for epoch, rows in self.window_schedule]
+        is_short_allowed = windows.allow_short or self.window_schedule == "full"
+
+        def starts(length: int) -> NDArray[np.int64]:
+            skipped = 0 if is_short_allowed else int((ptr[:, 2] < length).sum())
+            if skipped:
+                self._say(
+                    f"{skipped} of {len(ptr)} training tracers have fewer than {length} rows and "
+                    "are left out of windows of that length (--data.windows.allow_short)"
+                )
+            return cut_windows(ptr, length, stride=windows.stride, allow_short=is_short_allowed)
+
+        def batch_size(length: int) -> int:
+            if windows.rows_per_batch is None:
+                return self.batch_size
+            return rows_to_windows(windows.rows_per_batch, length)
+
+        return WindowBatches(
+            starts,
+            schedule,
+            batch_size,
+            seed=self.seed,
+            rank=rank,
+            batches=windows.batches_per_epoch,
+            chunk_fraction=windows.chunk_fraction,
+        )
+
+
+def automatic_batch(samples: int) -> int:
+    """Largest power of two that leaves at least 30 batches.
+
+    Args:
+        samples: Samples of an epoch.
+    """
+    return int(2 ** np.floor(np.log2(max(samples // STEPS, 1))))
+
+
+def _open(paths: str | list[str], flag: str, reading: Reading) -> list[Source]:
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise ValueError(f"data.{flag} is empty; name files of tracers with --data.{flag}")
+    twice = {str(path) for path in given if given.count(path) > 1}
+    if twice:
+        raise ValueError(f"--data.{flag} names {shorten(sorted(twice))} twice; name a file once")
+    try:
+        return [source for path in given for source in open_file(path, reading)]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--data.{flag}: {error}") from None
+
+
+def _check_species(sources: Sequence[Source]) -> None:
+    first = sources[0]
+    for source in sources:
+        if source.species == first.species:
+            continue
+        extra = sorted(set(source.species) - set(first.species))
+        lost = sorted(set(first.species) - set(source.species))
+        differences = [
+            f"{what} {shorten(names)}" for what, names in (("has", extra), ("lacks", lost)) if names
+        ]
+        raise ValueError(
+            f"{source.where} does not have the species of {first.where}: it "
+            f"{' and '.join(differences)}; give files of one network"
+        )
+
+
+def _check_schedule(schedule: list[list[int]]) -> None:
+    pairs = all(len(stage) == 2 for stage in schedule)
+    epochs = [stage[0] for stage in schedule]
+    increasing = bool(schedule) and epochs[0] == 0 and sorted(set(epochs)) == epochs
+    if not pairs or not increasing or min(stage[1] for stage in schedule) < 2:
+        raise ValueError(
+            f"data.window_schedule is {schedule}; give [epoch, rows] pairs with increasing epochs "
+            "from 0 and at least 2 rows"
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
