@@ -168,7 +168,7 @@ def _hotcore(steps: int, rng: Random) -> Floats:
     The star lights up at U(0.5, 0.7) of the history, the fall takes U(0.6, 0.95) of that; then
     ``T = T_on + (T_max - T_on) r^1.5`` with r from 0 to 1 and T_max from U(95, 145) K.
     """
-    lit = round(rng.uniform(0.5, 0.7) * steps)
+    lit = min(round(rng.uniform(0.5, 0.7) * steps), steps - 1)
     duration = max(rng.uniform(0.6, 0.95) * lit, 1.0)
     decades = _fall(steps, (2.8, 3.6), (5.5, 7.2), duration=duration, noise=CALM, rng=rng)
     decades[lit:] = decades[lit]

@@ -78,7 +78,7 @@ def _numbers(path: Path, line: int, row: dict[str, str]) -> tuple[int, list[floa
         if not np.isfinite(value):
             raise ValueError(f"{where} has {name} {value}; give a finite number")
         if value < 0 or (value == 0 and name in POSITIVE):
-            wanted = "positive" if name in POSITIVE else "no negative"
+            wanted = "positive" if name in POSITIVE else "non-negative"
             raise ValueError(f"{where} has {name} {value:g}; give a {wanted} number")
         values.append(value)
     return int(row["tracer"]), values
