@@ -1,9 +1,11 @@
 """A trained emulator for scripts (b tracers, t steps, n rows, S species, L latents)."""
 
 from pathlib import Path
-from typing import Generic, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml.astrochem.apply.inputs import (
@@ -22,6 +24,9 @@ from sciml.astrochem.physics.constants import PHYSICS
 from sciml.astrochem.physics.projection import Projected
 from sciml.astrochem.task.emulator import EmulatorTask
 from sciml.core.checkpoint import load
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]
 
 CHUNK = 8192  # rows decoded and projected at once: 200 MB with 333 species and 9 elements
 EXCESS = 10.0  # of the score for conditions a whole training range outside
@@ -120,6 +125,20 @@ class AstroEmulator:
         """Whether steps may be of any length."""
         net = self.task.net
         return isinstance(net, FlowMap) and net.dt_input
+
+    def checked_dt(self, dt: Array) -> Array | None:
+        """Lengths of steps as `emulate` takes them: none where the network does not see them.
+
+        Args:
+            dt: Lengths of the steps of data in years, any shape.
+
+        Raises:
+            ValueError: If they differ from those of training and the network cannot tell.
+        """
+        lengths = torch.as_tensor(dt)
+        if self.takes_dt or self.dt is not None:
+            self._dt(lengths, tuple(lengths.shape))
+        return dt if self.takes_dt else None
 
     @property
     def latent_dim(self) -> int:
@@ -319,6 +338,29 @@ class AstroEmulator:
         gap = latent.double() - self.task.latent_mean.double()
         square = ((gap @ self.task.latent_precision.double()) * gap).sum(-1)
         return (square.clamp(min=0) / self.latent_dim).sqrt()
+
+    def predict_dataframe(
+        self, frame: "pd.DataFrame", x0: NDArray[np.float64] | None = None
+    ) -> "pd.DataFrame":
+        """Abundances of the histories in a data frame of pandas, a column for every species.
+
+        Args:
+            frame: Columns time (yr), density (H nuclei per cm³), radfield (Habing), av (mag) and
+                temperature (K), and tracer where there are several. A row holds the conditions
+                that act until the tracer's next row.
+            x0: Abundances of the first rows, ``(S,)`` or one row for every tracer; by default
+                those of a cloud of atoms and ions.
+
+        Returns:
+            Columns tracer, time and the species, rows as in the frame.
+
+        Raises:
+            ValueError: If a column is missing, or numbers are wrong.
+            MissingPackageError: If pandas is not installed.
+        """
+        from sciml.astrochem.apply.frame import predict_dataframe  # which uses this class
+
+        return predict_dataframe(self, frame, x0)
 
     def _histories(self, physics: Array, abundance: Array) -> tuple[Tensor, Tensor, bool]:
         """Conditions, starts in float64 because their totals are kept, and whether it is one."""

@@ -7,7 +7,6 @@ from sciml.astrochem.report.tables import (
     species_table,
     step_table,
     write_species,
-    write_text,
 )
 from sciml.astrochem.report.tracks import Track, track_figure
 
@@ -21,5 +20,4 @@ __all__ = [
     "step_table",
     "track_figure",
     "write_species",
-    "write_text",
 ]

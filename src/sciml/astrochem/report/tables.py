@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from torch import Tensor
 
+from sciml.core.provenance import write_text
 from sciml.core.report import metric_table
 
 ROWS = {  # metric: unit
@@ -80,19 +81,6 @@ def write_species(path: Path, species: Sequence[str], columns: Mapping[str, Tens
     """
     numbers = {name: values.tolist() for name, values in columns.items()}
     write_text(path, species_table(species, numbers))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it.
-
-    Args:
-        path: Final place; its folder is made.
-        text: Content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
