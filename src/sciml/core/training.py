@@ -175,7 +175,8 @@ def _keep_checkpoints_of_job(trainer: Trainer) -> None:
 
 
 def _quiet() -> None:
-    """Leave out the tips of the libraries, and a warning about their own internals."""
+    """Leave out the tips of the libraries, and warnings about what is meant to be."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")  # frozen on purpose

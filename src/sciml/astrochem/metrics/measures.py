@@ -85,17 +85,17 @@ class Measures(nn.Module):
         self.of(model).update(predicted, true, valid)
 
     def compute(self, split: str, prefixes: Mapping[str, str]) -> dict[str, Tensor]:
-        """All metrics by full name, ``<split>/<prefix><metric>``.
+        """Metrics by full name, ``<split>/<prefix><metric>``.
 
         Args:
             split: ``val`` or ``test``.
-            prefixes: What stands before the metrics of every model.
+            prefixes: What stands before the metrics of every model to ask.
         """
         values = {}
-        for place, (model, prefix) in enumerate(prefixes.items()):
+        for model, prefix in prefixes.items():
             for name, value in self.of(model).compute().items():
                 short = name.removeprefix("/")
-                if not place or short in COMPARED:
+                if model == self.names[0] or short in COMPARED:
                     values[f"{split}/{prefix}{short}"] = value
         return values
 

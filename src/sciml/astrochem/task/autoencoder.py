@@ -127,7 +127,10 @@ class AutoencoderTask(Task):
         means = self.terms.compute()
         losses = {f"{split}/loss_{name}": mean for name, mean in means.items()}
         loss = {f"{split}/loss": weighted_sum(means, self.loss.weights)} if means else {}
-        return self.measures.compute(split, PREFIXES) | loss | losses
+        values = self.measures.compute(split, PREFIXES)
+        # of histories only: rows stand alone here
+        values = {n: v for n, v in values.items() if "_step_" not in n and "unstable" not in n}
+        return values | loss | losses
 
     def in_progress_bar(self, split: str) -> set[str]:
         return {f"{split}/mae_dex", f"{split}/mean_rel"}

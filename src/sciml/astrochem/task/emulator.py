@@ -359,7 +359,7 @@ class EmulatorTask(Task):
         values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
         if self._rivals_due(split):
             rivals = {name: MODELS[name] for name in self._rivals}
-            self._rival_values[split] = self.measures.compute(split, {"": "", **rivals})
+            self._rival_values[split] = self.measures.compute(split, rivals)
         return values | self._rival_values.get(split, {})
 
     def in_progress_bar(self, split: str) -> set[str]:
