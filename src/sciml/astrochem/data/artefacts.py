@@ -8,11 +8,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -168,16 +168,17 @@ def find(recipe_key: str, home: Path) -> Artefacts | None:
     return Artefacts(folder) if (folder / "metadata.json").is_file() else None
 
 
-def make(recipe: Recipe, recipe_key: str, home: Path) -> Artefacts:
+def make(recipe: Recipe, recipe_key: str, home: Path, *, replace: bool = False) -> Artefacts:
     """Read the files once, a few tracers at a time, and write the folder of a recipe.
 
     It appears under its name when it is whole; of runs that make the same one at the same time the
-    first to finish wins. An older one is replaced.
+    first to finish wins.
 
     Args:
         recipe: What it is made of.
         recipe_key: Its key.
         home: Where artefacts are kept.
+        replace: Put it in the place of one that is there.
 
     Raises:
         ValueError: If a file is bad or a tracer is in two parts.
@@ -187,7 +188,7 @@ def make(recipe: Recipe, recipe_key: str, home: Path) -> Artefacts:
     try:
         _write(recipe, recipe_key, part)
         part.chmod(0o755)
-        _put_in_place(part, home / recipe_key)
+        _put_in_place(part, home / recipe_key, replace)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Artefacts(home / recipe_key)
@@ -210,8 +211,8 @@ def content_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _put_in_place(part: Path, final: Path) -> None:
-    if final.exists():  # made anew on request: the old folder leaves in one step
+def _put_in_place(part: Path, final: Path, replace: bool) -> None:
+    if replace:  # the old folder leaves in one step
         old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
         with suppress(FileNotFoundError):
             final.rename(old / "folder")
@@ -227,21 +228,36 @@ def _write(recipe: Recipe, key: str, folder: Path) -> None:
     sources = [*recipe.sources, *recipe.tests]
     parts = assign(recipe.sources, recipe.tests, recipe.splitting)
     plan = _Plan(sources, parts, recipe.max_rows)
-    streams = {part: _PartWriter(folder, part, plan) for part in PARTS if plan.lengths[part]}
-    seen: dict[bytes, tuple[str, str]] = {}
-    for number, source in enumerate(sources):
-        place = 0
-        for chunk in source.chunks():
-            for tracer in range(len(chunk.ptr)):
-                part = plan.part_of[number][place]
-                place += 1
-                if part:
-                    one = _rows_of(chunk, tracer)
-                    _check_unseen(one[0], part, chunk.meta["origin"][tracer], seen)
-                    streams[part].add(*one, chunk.meta["origin"][tracer])
-    for stream in streams.values():
-        stream.close()
+    with ExitStack() as opened:
+        streams = {
+            part: opened.enter_context(_PartWriter(folder, part, plan))
+            for part in PARTS
+            if plan.lengths[part]
+        }
+        seen: dict[bytes, tuple[str, str]] = {}
+        for source, part_of in zip(sources, plan.part_of, strict=True):
+            _pour(source, part_of, streams, seen)
     _describe(recipe, key, folder, streams)
+
+
+def _pour(
+    source: Source,
+    part_of: list[str],
+    streams: dict[str, "_PartWriter"],
+    seen: dict[bytes, tuple[str, str]],
+) -> None:
+    """Append the tracers of a source to their parts."""
+    place = 0
+    for chunk in source.chunks():
+        for (_, start, length), origin in zip(
+            chunk.ptr.tolist(), chunk.meta["origin"], strict=True
+        ):
+            part = part_of[place]
+            place += 1
+            if part:
+                values = chunk.values[start : start + length]
+                _check_unseen(values, part, origin, seen)
+                streams[part].add(values, chunk.time[start : start + length], origin)
 
 
 class _Plan:
@@ -289,8 +305,13 @@ class _PartWriter:
         self.low = np.minimum(self.low, values[:, :4].min(0))
         self.high = np.maximum(self.high, values[:, :4].max(0))
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
         self.file.close()
+        if kind is not None:
+            return
         lengths = np.array(self.lengths)
         ptr = np.stack([np.array(self.numbers), np.cumsum(lengths) - lengths, lengths], axis=1)
         np.save(self.folder / f"{self.part}_time.npy", np.concatenate(self.time))
@@ -299,11 +320,6 @@ class _PartWriter:
     def steps(self) -> NDArray[np.float64]:
         """Length of every step in years."""
         return np.concatenate([np.diff(time) for time in self.time])
-
-
-def _rows_of(chunk: TracerTable, tracer: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    _, start, length = chunk.ptr[tracer].tolist()
-    return chunk.values[start : start + length], chunk.time[start : start + length]
 
 
 def _check_unseen(

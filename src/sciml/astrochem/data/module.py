@@ -162,6 +162,10 @@ class ChemistryData(DataModule):
             rank_zero_info(f"the tracers are in {self.artefacts.folder}")
             raise SystemExit(0)
 
+    def teardown(self, stage: str) -> None:
+        for rows in self._rows.values():
+            rows.close()
+
     @property
     def artefacts(self) -> Artefacts:
         """The preprocessed tracers, which are made when they are not there.
@@ -190,7 +194,7 @@ class ChemistryData(DataModule):
         forced = self.store.force_preprocess and self.mode != "train" and self._found is None
         if found is None or forced:
             rank_zero_info(f"preprocessing {shorten([str(path) for path in self.files()])}")
-            found = make(recipe, key, home)
+            found = make(recipe, key, home, replace=forced)
         self._found = found
         return found
 

@@ -41,6 +41,10 @@ class Rows(ABC):
             float32 ``(b, length, S)``.
         """
 
+    def close(self) -> None:
+        """Close what is open; it is opened again when rows are asked for."""
+        return
+
 
 class MemoryRows(Rows):
     """Rows that were read and scaled once.
@@ -53,18 +57,20 @@ class MemoryRows(Rows):
     def __init__(self, array: ArrayFile, scaler: AbundanceScaler) -> None:
         count, width = array.shape
         super().__init__(count)
-        self.physics = torch.empty(count, CONDITIONS)
-        self.scaled = torch.empty(count, width - CONDITIONS)
+        self.physics = np.empty((count, CONDITIONS), dtype=np.float32)
+        self.scaled = np.empty((count, width - CONDITIONS), dtype=np.float32)
         step = max(1, SLAB // array.row_bytes)
         for first in range(0, count, step):
-            rows = torch.from_numpy(array.read(first, min(first + step, count)))
+            rows = array.read(first, min(first + step, count))
             self.physics[first : first + step] = rows[:, :CONDITIONS]
-            self.scaled[first : first + step] = scaler.scale(rows[:, CONDITIONS:].contiguous())
+            abundances = torch.from_numpy(np.ascontiguousarray(rows[:, CONDITIONS:]))
+            self.scaled[first : first + step] = scaler.scale(abundances).numpy()
 
     def take(self, starts: NDArray[np.int64], length: int) -> tuple[Tensor, Tensor]:
-        places = torch.from_numpy(starts)[:, None] + torch.arange(length)
-        places = places.clamp_(max=self.count - 1)
-        return self.physics[places], self.scaled[places]
+        places = np.minimum(starts[:, None] + np.arange(length), self.count - 1)
+        # several times faster than indexing a tensor, which copies number by number
+        physics, scaled = self.physics.take(places, axis=0), self.scaled.take(places, axis=0)
+        return torch.from_numpy(physics), torch.from_numpy(scaled)
 
 
 class FileRows(Rows):
@@ -104,7 +110,6 @@ class FileRows(Rows):
             raise ValueError(f"{self.array.path} became shorter while it was read; make it anew")
 
     def close(self) -> None:
-        """Close the file; it is opened again when rows are asked for."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

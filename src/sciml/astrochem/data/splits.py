@@ -113,8 +113,11 @@ def _divide(count: int, splitting: Splitting) -> NDArray[np.str_]:
     """The part of every tracer; those beyond the shares belong to none."""
     edges = np.rint(np.cumsum(splitting.fractions) * count).astype(int)
     edges[0] = max(edges[0], 1)
-    if splitting.fractions[1] > 0 and edges[1] == edges[0]:
-        edges[0] = max(edges[0] - 1, 1)  # one tracer to validate on
+    if splitting.fractions[1] > 0 and edges[1] <= edges[0]:  # one tracer to validate on
+        if edges[0] < count:
+            edges[1:] = np.maximum(edges[1:], edges[0] + 1)
+        elif count > 1:
+            edges[0] -= 1
     order = np.random.default_rng(splitting.seed).permutation(count)
     parts = np.full(count, "", dtype="<U5")
     begin = 0

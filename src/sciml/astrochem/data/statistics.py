@@ -1,8 +1,8 @@
 """What networks are set up with, from the training tracers alone (S species, N rows)."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ def measure(artefacts: Artefacts, lo: float, hi: float) -> ChemistryStatistics:
         sums = _Sums(artefacts, AbundanceScaler(lo, hi))
         for chunk in artefacts.chunks("train"):
             sums.add(chunk)
-        part = file.with_name(f".{file.name}.{os.getpid()}.part")
+        part = file.with_name(f".{file.name}.{uuid4().hex}.part")
         with part.open("wb") as stream:
             np.savez(stream, **sums.result())
         part.replace(file)
