@@ -83,4 +83,4 @@ def element_drift(chemistry: Chemistry, before: Floats, after: Floats) -> float:
     totals = before @ chemistry.composition
     there = totals > 1e-20
     change = (after @ chemistry.composition)[..., there] / totals[there] - 1
-    return float(np.abs(change).max())
+    return float(np.abs(change).max(initial=0.0))
