@@ -158,6 +158,16 @@ class ChemistryData(DataModule):
             measure(self.artefacts, self.lo, self.hi)
 
     def setup(self, stage: str) -> None:
+        trainer = self.trainer
+        if trainer is not None and trainer.world_size > 1:  # only the first process has looked
+            name = self._found.folder.name if self._found is not None else ""
+            name = trainer.strategy.broadcast(name)
+            self._found = find(name, Path(self.store.artefacts))
+            if self._found is None:
+                raise ValueError(
+                    f"process {trainer.global_rank} does not see {self.store.artefacts}/{name}; "
+                    "choose a folder that all nodes share with --data.store.artefacts"
+                )
         if self.mode == "preprocess":  # every process leaves here, after the first one has written
             rank_zero_info(f"the tracers are in {self.artefacts.folder}")
             raise SystemExit(0)
