@@ -89,6 +89,7 @@ def test_evolved_starts_are_a_share_of_their_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(half[~evolved], none[~evolved])
 
 
+@pytest.mark.slow
 def test_the_file_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     for workers in (1, 2):
         run(tmp_path / f"{workers}.h5", runner="processes", workers=workers)
@@ -129,6 +130,7 @@ generate_dataset(Path("set.h5"), Settings(steps=8), 40, seed=5, runner="serial")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=tmp_path)
     parts = tmp_path / "set.h5.parts"

@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from sciml.astrochem.physics.species import (
 from sciml.core.extras import MissingPackageError
 
 PARSEC = 3.086e18  # cm, as UCLCHEM has it
+CHILD = Path(__file__).with_name("uclchem_child.py")
 OPTIONS: dict[str, float] = {"reltol": 1e-4, "abstol_min": 1e-22}
 """Tolerances within 0.1 % of the default ones for x > 1e-16, and two to three times faster."""
 
@@ -152,7 +154,9 @@ class UclchemChemistry(Chemistry):
     def _start(self) -> None:
         """Start a child; answers come through a pipe of their own, as UCLCHEM prints."""
         reading, writing = os.pipe()
-        words = [sys.executable, "-m", "sciml.astrochem.generate.uclchem_child", str(writing)]
+        # by path, as the child needs nothing of this package; -P keeps the script's folder, which
+        # has a module called uclchem, off its path
+        words = [sys.executable, "-P", str(CHILD), str(writing)]
         self._child = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
