@@ -1,12 +1,10 @@
 import csv
 from io import StringIO
 from itertools import combinations
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -20,8 +18,8 @@ from sciml.astrochem.report import (
     species_table,
     step_figure,
     step_table,
+    tracer_table,
     track_figure,
-    write_species,
 )
 from sciml.core.report import house_style
 
@@ -158,8 +156,6 @@ def test_tables_are_read_back_by_csv() -> None:
     assert rows == [{"step": "1", "model": "0.1", "knn": "0.2"}]
 
 
-def test_tables_of_tensors_are_written_whole(tmp_path: Path) -> None:
-    file = tmp_path / "test" / "species.csv"
-    write_species(file, ("C", "O"), {"bias_dex": torch.tensor([-0.25, 0.5])})
-    assert file.read_text() == "species,bias_dex\nC,-0.25\nO,0.5\n"
-    assert list(file.parent.iterdir()) == [file]
+def test_tracers_are_listed_by_number() -> None:
+    text = tracer_table([7, 2], {"mae_dex": [0.5, 0.25], "unstable": [1.0, 0.0]})
+    assert text == "tracer,mae_dex,unstable\n2,0.25,0\n7,0.5,1\n"

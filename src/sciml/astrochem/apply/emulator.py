@@ -216,14 +216,15 @@ class AstroEmulator:
         """Abundances with the element totals of others.
 
         Args:
-            abundance: Decoded, ``(n, S)``.
+            abundance: Decoded, ``(n, S)``; what is not finite stays so.
             start: Abundances whose totals are kept, ``(n, S)``.
 
         Returns:
             Tensors: abundances in float64, rows that needed the fall-back, and residuals.
         """
         totals = self.task.projection.totals(self._abundance(start, torch.float64))
-        return self.task.projection.project(self._abundance(abundance, torch.float64), totals)
+        decoded = torch.as_tensor(abundance).to(self.device, torch.float64)
+        return self.task.projection.project(decoded, totals)
 
     @overload
     def emulate(

@@ -6,7 +6,7 @@ from sciml.astrochem.report.tables import (
     comparison_table,
     species_table,
     step_table,
-    write_species,
+    tracer_table,
 )
 from sciml.astrochem.report.tracks import Track, track_figure
 
@@ -18,6 +18,6 @@ __all__ = [
     "species_table",
     "step_figure",
     "step_table",
+    "tracer_table",
     "track_figure",
-    "write_species",
 ]

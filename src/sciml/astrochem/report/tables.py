@@ -3,12 +3,9 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
-from pathlib import Path
 
 from rich.table import Table
-from torch import Tensor
 
-from sciml.core.provenance import write_text
 from sciml.core.report import metric_table
 
 ROWS = {  # metric: unit
@@ -71,16 +68,15 @@ def step_table(columns: Mapping[str, Sequence[float]]) -> str:
     return _csv(["step", *columns], ([step, *row] for step, row in enumerate(rows, 1)))
 
 
-def write_species(path: Path, species: Sequence[str], columns: Mapping[str, Tensor]) -> None:
-    """Write numbers of every species as CSV.
+def tracer_table(tracers: Sequence[int], columns: Mapping[str, Sequence[float]]) -> str:
+    """Numbers of every tracer as CSV text, in the order of their own numbers.
 
     Args:
-        path: Final place; its folder is made.
-        species: Names.
-        columns: Numbers by head of the column, ``(S,)`` each.
+        tracers: Number of every tracer.
+        columns: Numbers by head of the column, as many each.
     """
-    numbers = {name: values.tolist() for name, values in columns.items()}
-    write_text(path, species_table(species, numbers))
+    rows = sorted(zip(tracers, *columns.values(), strict=True))
+    return _csv(["tracer", *columns], rows)
 
 
 def _csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
