@@ -1,7 +1,8 @@
 """The command line: training verbs through Lightning, domain verbs through typed functions.
 
-The verb ``sciml hip stats`` is the function ``stats`` in ``hip/commands/stats.py``. Only what a
-command needs is imported, so that asking for help is quick.
+The verb ``sciml hip stats`` is the function ``stats`` in ``hip/commands/stats.py``, and a verb of
+all domains, ``sciml export``, is that in ``commands/export.py``. Only what a command needs is
+imported, so that asking for help is quick.
 """
 
 import ast
@@ -23,6 +24,7 @@ TRAINING = {
     "test": "test metrics and tables of a checkpoint (--ckpt_path X is enough)",
     "predict": "write a checkpoint's predictions to an NPZ file",
 }
+COMMON = ""  # in place of a domain: verbs for the tasks of all of them
 DOMAINS = {
     "hip": "molecular energies, forces and Hessians (MACE-HIP)",
     "astrochem": "emulators of astrochemical reaction networks",
@@ -49,8 +51,11 @@ def main(args: Sequence[str] | None = None) -> Any:
     if words[0] == "--version":
         sys.stdout.write(f"sciml {version('sciml')}\n")
         return None
-    _known(words[0], [*TRAINING, *DOMAINS], "verb")
+    common = verbs(COMMON)
+    _known(words[0], [*TRAINING, *common, *DOMAINS], "verb")
     words = _resolve_configs(words)
+    if words[0] in common:
+        return call_verb(verb_function(COMMON, words[0]), f"sciml {words[0]}", words[1:])
     return _train(words) if words[0] in TRAINING else _run_verb(words)
 
 
@@ -87,6 +92,8 @@ def overview() -> str:
     lines = [f"sciml {version('sciml')}: scientific machine learning from one command line"]
     lines += ["", "training"]
     lines += [f"  sciml {verb:<15}{text}" for verb, text in TRAINING.items()]
+    lines += ["", "checkpoints"]
+    lines += [f"  sciml {verb:<15}{text}" for verb, text in verbs(COMMON).items()]
     for domain, text in DOMAINS.items():
         lines += ["", f"{domain}: {text}"]
         lines += [f"  sciml {f'{domain} {v}':<15}{t}" for v, t in verbs(domain).items()]
@@ -116,7 +123,7 @@ def verbs(domain: str) -> dict[str, str]:
     """Names and first lines of the verbs of a domain, read without importing them.
 
     Args:
-        domain: Name of the package.
+        domain: Name of the package, or ``COMMON``.
     """
     found = {}
     for file in sorted((Path(__file__).parent / domain / "commands").glob("[a-z]*.py")):
@@ -131,10 +138,11 @@ def verb_function(domain: str, verb: str) -> Callable[..., Any]:
     """The function behind ``sciml <domain> <verb>``.
 
     Args:
-        domain: Name of the package.
+        domain: Name of the package, or ``COMMON``.
         verb: Name of the module and of the function in it.
     """
-    module = importlib.import_module(f"sciml.{domain}.commands.{verb}")
+    package = f"sciml.{domain}" if domain else "sciml"
+    module = importlib.import_module(f"{package}.commands.{verb}")
     function: Callable[..., Any] = vars(module)[verb]
     return function
 

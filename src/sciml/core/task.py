@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sciml.core.checkpoint import AtomicCheckpointIO, check_fit, load_weights
 from sciml.core.ema import EMA
+from sciml.core.export.ports import ExportInputs
 from sciml.core.metrics import Term, global_mean, weighted_sum
 from sciml.core.optim import (
     Optim,
@@ -133,6 +134,36 @@ class Task(LightningModule, ABC):
         raise ValueError(
             f"{type(self).__name__} does not order its layers: leave optim.layer_decay at 1"
         )
+
+    def export_parts(self) -> tuple[str, ...]:
+        """Parts of the network that can be exported, the default first; by default none."""
+        return ()
+
+    def export_formats(self) -> tuple[str, ...]:
+        """Formats they can be exported to."""
+        return ("pt2", "onnx", "aoti")
+
+    def export_inputs(self, what: str) -> ExportInputs:
+        """Tensors of a part and samples of three sizes, with what the network gives for them.
+
+        Args:
+            what: One of `export_parts`.
+
+        Raises:
+            ValueError: Unless the concrete task describes its parts.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what tensors '{what}' takes")
+
+    def export_module(self, what: str) -> nn.Module:
+        """A part as a module that takes and gives tensors, in the order of `export_inputs`.
+
+        Args:
+            what: One of `export_parts`.
+
+        Raises:
+            ValueError: Unless the concrete task has parts.
+        """
+        raise ValueError(f"{type(self).__name__} gives no module for '{what}'")
 
     def forget(self, split: str) -> None:
         """Reset what is measured of ``val`` or ``test``; called before its first batch."""

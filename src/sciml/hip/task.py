@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
+from sciml.core.export.ports import ExportInputs
 from sciml.core.metrics import Means, Term, gather_rows, weighted_sum
 from sciml.core.optim import Optim
 from sciml.core.provenance import write_text
@@ -24,6 +25,7 @@ from sciml.hip.loss import (
 from sciml.hip.metrics import Baselines, HIPMetrics, score
 from sciml.hip.metrics.collection import IMAGINARY
 from sciml.hip.net.base import HIPNet
+from sciml.hip.net.export import PARTS, Program, describe
 from sciml.hip.physics.layout import entry_mask
 from sciml.hip.physics.statistics import HessianStatistics
 from sciml.hip.report import (
@@ -141,6 +143,16 @@ class HIPTask(Task):
 
     def no_decay(self, name: str) -> bool:
         return name.removeprefix("net.") in self._undecayed
+
+    def export_parts(self) -> tuple[str, ...]:
+        has_head = any(name.startswith("head") for name, _ in self.net.named_parameters())
+        return tuple(name for name in PARTS if has_head or name != "hessian")
+
+    def export_inputs(self, what: str) -> ExportInputs:
+        return describe(self.net, what)
+
+    def export_module(self, what: str) -> Program:
+        return Program(self.net, tuple(port.name for port in PARTS[what]))
 
     # steps
 

@@ -89,6 +89,10 @@ class HIPNet(nn.Module, HyperparametersMixin, ABC):
             ValueError: If they are of other elements than the network's.
         """
 
+    def trained_elements(self) -> tuple[int, ...]:
+        """Those of `elements` that the network can be asked about; here all of them."""
+        return self.elements
+
     def freeze(self) -> None:
         """Go to evaluation for good, so that a program can be exported; `train` undoes it."""
         self.eval()
@@ -128,8 +132,8 @@ class Constant(nn.Module):
 
     def __init__(self, exact: Tensor) -> None:
         super().__init__()
-        self.exact = exact
-        self.register_buffer("value", exact.to(torch.get_default_dtype()), persistent=False)
+        self.exact = exact.contiguous()
+        self.register_buffer("value", self.exact.to(torch.get_default_dtype()), persistent=False)
         self.value: Tensor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Constant":

@@ -3,12 +3,33 @@
 Shapes: b molecules, n atoms, m atoms in the largest molecule, k neighbours, p pairs.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from sciml.core.export.ports import ExportInputs, Port, Sample
+from sciml.core.graph import all_pairs, neighbor_table
 from sciml.hip.net.base import Batch, HIPNet
 
-INPUTS = ("z", "pos", "atoms", "nbr", "pair_i", "pair_j")
+INPUTS = (
+    Port("z", ("n",), "", "atomic numbers"),
+    Port("pos", ("n", 3), "Å", "coordinates"),
+    Port("atoms", ("b", "m"), "", "index of the atoms of every molecule, n beyond its last"),
+    Port("nbr", ("n", "k"), "", "neighbours within the cutoff; the atom itself as padding"),
+    Port("pair_i", ("p",), "", "first atom of all pairs i < j of a molecule"),
+    Port("pair_j", ("p",), "", "second atom of these pairs"),
+)
+OUTPUTS = (
+    Port("energy", ("b",), "eV", "energy without those of the elements"),
+    Port("total_energy", ("b",), "eV", "energy"),
+    Port("forces", ("n", 3), "eV/Å", "-∂E/∂x"),
+    Port("hessian", ("b", "3m", "3m"), "eV/Å²", "∂²E/∂x∂x, zero beyond the atoms of a molecule"),
+)
+PARTS = {"hessian": OUTPUTS, "forces": OUTPUTS[:3], "energy": OUTPUTS[:2]}
+SIZES = {"traced": (9, 4, 7, 5), "smaller": (2,), "larger": (12, 1, 4, 20, 3, 10)}  # atoms
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of the largest number of an output
+SPACING, SHIFT = 1.5, 0.2  # Å, of the grid that sample molecules lie on and of their atoms off it
 
 
 class Program(nn.Module):
@@ -61,6 +82,74 @@ class Program(nn.Module):
         }
         found = self.net(batch, hessian="hessian" in self.outputs, forces="forces" in self.outputs)
         return tuple(found[name] for name in self.outputs)
+
+
+def describe(net: HIPNet, what: str) -> ExportInputs:
+    """Tensors of a program and samples with the network's own results for them.
+
+    Args:
+        net: Network.
+        what: Part of it, one of `PARTS`.
+    """
+    outputs = PARTS[what]
+    net.eval()
+    samples = {}
+    for size, atoms in SIZES.items():
+        batch = sample_batch(atoms, net.trained_elements(), net.cutoff)
+        found = net(batch, hessian=what == "hessian", forces=what != "energy")
+        batch["atoms"] = atom_table(batch)
+        samples[size] = Sample(
+            {port.name: batch[port.name] for port in INPUTS},
+            {port.name: found[port.name] for port in outputs},
+        )
+    return ExportInputs(
+        inputs=INPUTS,
+        outputs=outputs,
+        samples=samples,
+        tolerance=TOLERANCE,
+        metadata={
+            "net": type(net).__name__,
+            "elements": list(net.trained_elements()),
+            "cutoff": net.cutoff,
+            "cutoff_unit": "Å",
+            "unknown_elements": "all results of the molecule are NaN",
+        },
+        derivatives=True,
+    )
+
+
+def sample_batch(sizes: Sequence[int], elements: Sequence[int], cutoff: float) -> Batch:
+    """Molecules of random elements near the points of a grid, always the same ones.
+
+    Args:
+        sizes: Atoms of every molecule.
+        elements: Atomic numbers to draw from.
+        cutoff: Radius of the neighbour table in Å, which is as wide as the largest molecule needs.
+    """
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.tensor(sizes)
+    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    graph = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    side = torch.arange(3, dtype=torch.float64)
+    grid = SPACING * torch.cartesian_prod(side, side, side)
+    positions = torch.cat([grid[:size] for size in sizes])
+    off = torch.rand(positions.shape, generator=generator, dtype=torch.float64)
+    drawn = torch.randint(len(elements), (len(graph),), generator=generator)
+    positions = positions + SHIFT * (2 * off - 1)
+    neighbors, real = neighbor_table(positions, graph, ptr, cutoff)
+    missing = max(sizes) - 1 - neighbors.shape[1]  # a width of its own, whatever the cutoff
+    own = torch.arange(len(graph))[:, None].expand(-1, missing)
+    pair_i, pair_j = all_pairs(graph, ptr)
+    return {
+        "z": torch.tensor(elements)[drawn],
+        "pos": positions,
+        "batch": graph,
+        "ptr": ptr,
+        "nbr": torch.cat([neighbors, own], dim=1),
+        "nbr_mask": torch.cat([real, torch.zeros_like(own, dtype=torch.bool)], dim=1),
+        "pair_i": pair_i,
+        "pair_j": pair_j,
+    }
 
 
 def atom_table(batch: Batch) -> Tensor:

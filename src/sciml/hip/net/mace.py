@@ -134,6 +134,10 @@ class MACEHIP(HIPNet):
         if self.head is not None:
             self.head.set_statistics(stats)
 
+    def trained_elements(self) -> tuple[int, ...]:
+        known = self.scale.e0.isfinite().tolist()
+        return tuple(z for z, is_known in zip(self.elements, known, strict=True) if is_known)
+
     def freeze(self) -> None:
         super().freeze()
         for module in self.modules():
