@@ -58,14 +58,10 @@ def _table(found: dict[str, Any], out: str, seconds: float) -> Table:
     table = Table(title=title, title_justify="left")
     for column in ("tensor", "type", "shape", "unit", "largest relative error"):
         table.add_column(column)
-    for role in ("inputs", "outputs"):
-        for port in found[role]:
-            shape = ", ".join(map(str, port["shape"]))
-            errors = (
-                [sizes[port["name"]] for sizes in found["errors"].values()]
-                if role == "outputs"
-                else []
-            )
-            error = f"{max(errors):.1e}" if errors else ""
-            table.add_row(port["name"], port["dtype"], f"({shape})", port["unit"], error)
+    sizes = found["errors"].values()
+    worst = {port["name"]: max(of[port["name"]] for of in sizes) for port in found["outputs"]}
+    for port in [*found["inputs"], *found["outputs"]]:
+        shape = ", ".join(map(str, port["shape"]))
+        error = f"{worst[port['name']]:.1e}" if port in found["outputs"] else ""
+        table.add_row(port["name"], port["dtype"], f"({shape})", port["unit"], error)
     return table

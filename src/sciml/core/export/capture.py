@@ -60,7 +60,7 @@ def _with_derivatives(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Gr
         module,
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
-        decomposition_table=get_decompositions(DECOMPOSED),
+        decomposition_table=get_decompositions(DECOMPOSED),  # type: ignore[arg-type]
     )
     graph: GraphModule = trace(*inputs)
     graph.graph.eliminate_dead_code()

@@ -17,6 +17,7 @@ from sciml.core.export.capture import capture
 from sciml.core.export.ports import ExportInputs
 from sciml.core.extras import need, require
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 Run = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
@@ -80,7 +81,7 @@ def _open_pt2(path: Path) -> Run:
 
 
 def _check_onnx() -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
+    for package in ONNX:
         require(package, extra="export")
 
 
@@ -165,13 +166,7 @@ def _open_torchscript(path: Path) -> Run:
 
 FORMATS = {
     "pt2": Format(".pt2", _nothing, _write_pt2, _open_pt2),
-    "onnx": Format(
-        ".onnx",
-        _check_onnx,
-        _write_onnx,
-        _open_onnx,
-        ("torch", "onnx", "onnxscript", "onnxruntime"),
-    ),
+    "onnx": Format(".onnx", _check_onnx, _write_onnx, _open_onnx, ("torch", *ONNX)),
     "aoti": Format(".pt2", _check_aoti, _write_aoti, _open_aoti),
     "torchscript": Format(".pt", _nothing, _write_torchscript, _open_torchscript),
 }
@@ -179,7 +174,7 @@ FORMATS = {
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporters' remarks on themselves and on packages they do not find off the terminal."""
+    """Keep the exporters' remarks on themselves and on missing packages off the terminal."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
