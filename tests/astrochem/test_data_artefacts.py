@@ -13,9 +13,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from tracers import SPECIES, STEP, sample_table
 
-from sciml.astrochem.data import AbundanceData, Reading, Splitting, Store
-from sciml.astrochem.data import artefacts as artefacts_module
-from sciml.astrochem.data.artefacts import content_digest
+from sciml.astrochem.data import AbundanceData, Reading, Splitting, Store, preprocess
+from sciml.astrochem.data.preprocess import content_digest
 from sciml.astrochem.data.ranges import rounded_ranges
 from sciml.astrochem.data.table import concatenate
 from sciml.astrochem.data.writer import write_groups
@@ -113,7 +112,7 @@ def test_same_content_and_options_are_made_once(path: Path, monkeypatch: Any) ->
     copy = path.with_name("copy.h5")
     copy.write_bytes(path.read_bytes())
     os.utime(copy, (0, 0))
-    monkeypatch.setattr(artefacts_module, "_write", None)  # making them again would fail
+    monkeypatch.setattr(preprocess, "_write", None)  # making them again would fail
     assert make_data(copy).artefacts.folder == folder
 
 

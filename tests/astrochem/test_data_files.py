@@ -165,10 +165,20 @@ def test_structural_names_are_brought_to_formulas_and_kept(tmp_path: Path) -> No
     assert found.meta["original_names"] == ("#CH3OH", *SPECIES[1:])
 
 
-def test_our_own_file_keeps_its_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("generator", "name"), [("embedded", "#CH3OH"), ("uclchem", "#CH4O"), (None, "#CH4O")]
+)
+def test_our_own_file_keeps_the_names_of_other_networks(
+    generator: str | None, name: str, tmp_path: Path
+) -> None:
     other = table()
     other.species = ("#CH3OH", *SPECIES[1:])
-    assert read_table(write_own(tmp_path / "a.h5", {"a": other}))["a"].species == other.species
+    path = tmp_path / "a.h5"
+    write_groups(path, {"a": other}, dt_yr=STEP, generator=generator or "")
+    if generator is None:
+        with h5py.File(path, "a") as file:
+            del file.attrs["generator"]
+    assert read_table(path)["a"].species[0] == name
 
 
 def test_time_of_our_own_file_is_exact(tmp_path: Path) -> None:

@@ -113,6 +113,31 @@ def test_whole_tracers_are_padded_windows(path: str) -> None:
     assert sorted(batch["row"].tolist()) == [0, 12, 32, 47]
 
 
+@pytest.mark.parametrize("rows", [2, 3])
+def test_automatic_batch_of_windows_leaves_30_steps(rows: int, tmp_path: Path) -> None:
+    groups = {"train": sample_table((60, 70)), "val": sample_table((6,), seed=9)}
+    file = tmp_path / "b.h5"
+    write_groups(file, groups, dt_yr=STEP, generator="test", elements=ELEMENTS)
+    data = SequenceData(str(file), window_schedule=[[0, rows], [1, 60]])
+    loader: Any = data.train_dataloader()
+    windows = 130 - 2 * (rows - 1)
+    assert loader.batch_sampler.sizes == {rows: 4, 60: 1}  # 12 windows of 60 rows
+    assert len(loader) == -(-windows // 4) >= 30
+    data.batch_size = 7  # as a search for the largest one sets it
+    assert next(iter(data.train_dataloader()))["row"].shape == (7,)
+
+
+def test_overfitting_repeats_its_windows(path: str) -> None:
+    data = SequenceData(path, batch_size=5)
+    data.trainer = Trainer(overfit_batches=2, accelerator="cpu", logger=False)
+    loader = data.train_dataloader()
+    epochs = []
+    for epoch in (0, 3):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        epochs.append([batch["row"].tolist() for batch in loader])
+    assert epochs[0] == epochs[1]
+
+
 def test_short_tracers_are_left_out_with_a_word(path: str, told: pytest.LogCaptureFixture) -> None:
     data = SequenceData(path, window_schedule=[[0, 13]], batch_size=4)
     rows = [row for batch in data.train_dataloader() for row in batch["row"].tolist()]

@@ -21,6 +21,7 @@ from sciml.astrochem.data.writer import FORMAT
 from sciml.astrochem.physics.species import ELEMENTS, check_matrix
 
 HDF5, NUMPY = b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"  # first bytes of the formats
+UCLCHEM = "uclchem"  # generator whose names of species are structural
 RAW = {"dusttemp", "dstep", "zeta"}  # columns that only outputs of simulations have
 READING = Reading()
 
@@ -103,6 +104,7 @@ def choose_groups(sources: Sequence[Source], groups: Sequence[str] | None) -> li
 
 def _from_group(path: Path, group: Group, reading: Reading) -> Source:
     is_own = group.attributes.get("format") == FORMAT
+    has_own_names = is_own and group.attributes.get("generator", UCLCHEM) != UCLCHEM
     words = {label.replace("_", "").lower() for label in group.grid.labels}
     is_raw = group.is_frame and bool(words & RAW)
     source = _make(
@@ -110,7 +112,7 @@ def _from_group(path: Path, group: Group, reading: Reading) -> Source:
         group.name,
         group.grid,
         reading,
-        is_own=is_own,
+        rename=not has_own_names,
         is_raw=is_raw,
         matrix=group.matrix,
         attributes=group.attributes,
@@ -127,7 +129,7 @@ def _make(
     grid: Grid,
     reading: Reading,
     *,
-    is_own: bool = False,
+    rename: bool = True,
     is_raw: bool = False,
     matrix: NDArray[Any] | None = None,
     attributes: dict[str, Any] | None = None,
@@ -139,7 +141,7 @@ def _make(
         grid.labels,
         where,
         elements,
-        rename=not is_own,  # our own groups are written in the spelling they are used in
+        rename=rename,
         normalise_case=reading.normalise_case,
     )
     if matrix is not None:

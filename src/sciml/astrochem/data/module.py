@@ -1,7 +1,4 @@
-"""The data modules: single rows for autoencoders, sequences of rows for emulators.
-
-Sizes: b rows or tracers of a batch, S species.
-"""
+"""The base of the data modules: which files, which splits, what is preprocessed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,33 +6,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from sciml.astrochem.data.artefacts import Artefacts, Recipe, find, make
+from sciml.astrochem.data.artefacts import Artefacts, find
 from sciml.astrochem.data.columns import shorten
 from sciml.astrochem.data.files import choose_groups, open_file
+from sciml.astrochem.data.preprocess import Recipe, make
 from sciml.astrochem.data.rows import FileRows, MemoryRows, Rows
 from sciml.astrochem.data.source import Reading, Source
 from sciml.astrochem.data.splits import Splitting, train_rows
 from sciml.astrochem.data.statistics import measure
 from sciml.astrochem.data.table import TracerTable
-from sciml.astrochem.data.windows import (
-    Sequences,
-    Trajectories,
-    WindowBatches,
-    cut_windows,
-    rows_to_windows,
-)
-from sciml.astrochem.physics.constants import HI, LO
 from sciml.astrochem.physics.scaling import AbundanceScaler
 from sciml.astrochem.physics.species import present_elements
 from sciml.astrochem.physics.statistics import ChemistryStatistics
 from sciml.core.data import DataModule, Split
-from sciml.core.loading import Batches, EpochSampler, FixedBatches
 
 Mode = Literal["preprocess", "train", "both"]
 STEPS = 30  # steps of an epoch that an automatic batch size leaves
@@ -58,34 +43,9 @@ class Store:
     memory_mib: int = 512
 
 
-@dataclass(frozen=True)
-class Windows:
-    """How sequences are cut and put into batches.
-
-    Args:
-        rows_per_batch: Rows of a batch: windows of W rows come by this / W, at least 8 and at most
-            256, whatever ``batch_size`` says.
-        batches_per_epoch: Batches of every epoch; by default those of one pass over the first
-            windows.
-        stride: Rows between the starts of two windows.
-        allow_short: Train on tracers with fewer rows than a window too, padded.
-        eval_batch_size: Whole tracers of a batch in validation and test.
-        chunk_fraction: Share of the windows that is shuffled together; below 1 for files that are
-            larger than memory.
-    """
-
-    rows_per_batch: int | None = None
-    batches_per_epoch: int | None = None
-    stride: int = 1
-    allow_short: bool = False
-    eval_batch_size: int = 32
-    chunk_fraction: float = 1.0
-
-
 READING = Reading()
 SPLITTING = Splitting()
 STORE = Store()
-WINDOWS = Windows()
 
 
 class ChemistryData(DataModule):
@@ -279,201 +239,6 @@ class ChemistryData(DataModule):
         return _as_it_is
 
 
-class AbundanceData(ChemistryData):
-    """Single rows for an autoencoder.
-
-    A batch has ``abundance`` (scaled, float32 ``(b, S)``) and ``tracer`` (number of the tracer of
-    every row, int64 ``(b,)``).
-
-    Args:
-        path: File or files to train and validate on, of any known layout.
-        test: File or files to test and predict on, with all their groups.
-        batch_size: Rows of a batch on every rank; `auto` is the largest power of two that leaves
-            30 steps an epoch.
-        num_workers: Loader processes on every rank.
-        seed: First number of the key that orders every epoch.
-        samples_per_epoch: Rows of an epoch; the next one goes on where it stopped.
-        chunk_fraction: Share of the rows that is shuffled together; below 1 for files that are
-            larger than memory.
-        lo: Abundance that scales to 0; smaller ones are clipped.
-        hi: Abundance that scales to 1; larger ones are clipped.
-        mode: `preprocess` the files and leave; `train` on what was preprocessed; or `both`.
-        reading: How files are read.
-        split: How tracers are divided.
-        store: Where preprocessed tracers are kept.
-    """
-
-    def __init__(
-        self,
-        path: str | list[str] = "data/astrochem/embedded.h5",
-        *,
-        test: str | list[str] | None = None,
-        batch_size: int | Literal["auto"] = "auto",
-        num_workers: int = 0,
-        seed: int = 0,
-        samples_per_epoch: int | None = None,
-        chunk_fraction: float = 1.0,
-        lo: float = LO,
-        hi: float = HI,
-        mode: Mode = "both",
-        reading: Reading = READING,
-        split: Splitting = SPLITTING,
-        store: Store = STORE,
-    ) -> None:
-        super().__init__(
-            path,
-            test=test,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            lo=lo,
-            hi=hi,
-            mode=mode,
-            reading=reading,
-            split=split,
-            store=store,
-            samples_per_epoch=samples_per_epoch,
-            chunk_fraction=chunk_fraction,
-        )
-        self.save_hyperparameters()
-
-    def dataset(self, split: Split) -> "Abundances":
-        part = self.part(split)
-        return Abundances(self.rows(part), self.artefacts.ptr(part))
-
-
-class Abundances(Dataset[dict[str, Tensor]]):
-    """Scaled abundances of single rows.
-
-    Args:
-        rows: Rows of the part.
-        ptr: Number, first row and length of every tracer.
-    """
-
-    def __init__(self, rows: Rows, ptr: NDArray[np.int64]) -> None:
-        self.rows = rows
-        self.ptr = ptr
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: value[0] for name, value in self.__getitems__([index]).items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        starts = np.asarray(indices, dtype=np.int64)
-        tracer = self.ptr[np.searchsorted(self.ptr[:, 1], starts, side="right") - 1, 0]
-        abundance = self.rows.take(starts, 1)[1][:, 0]
-        return {"abundance": abundance, "tracer": torch.from_numpy(tracer)}
-
-
-class SequenceData(ChemistryData):
-    """Windows of consecutive rows to train an emulator on, whole trajectories to judge it on.
-
-    The dictionary of a batch is that of `sciml.astrochem.data.windows.Sequences`. Validation, test
-    and prediction see every tracer whole and from row 0.
-
-    Args:
-        path: File or files to train and validate on, of any known layout.
-        test: File or files to test and predict on, with all their groups.
-        window_schedule: First epoch and rows of the windows of every stage, such as
-            ``[[0, 2], [5, 11]]``; 2 rows are one step. `full`: whole tracers from row 0.
-        batch_size: Windows of a batch on every rank; `auto` is the largest power of two that
-            leaves 30 steps an epoch.
-        num_workers: Loader processes on every rank.
-        seed: First number of the key that orders every epoch.
-        lo: Abundance that scales to 0; smaller ones are clipped.
-        hi: Abundance that scales to 1; larger ones are clipped.
-        mode: `preprocess` the files and leave; `train` on what was preprocessed; or `both`.
-        windows: How sequences are cut and put into batches.
-        reading: How files are read.
-        split: How tracers are divided.
-        store: Where preprocessed tracers are kept.
-
-    Raises:
-        ValueError: If the schedule does not begin at epoch 0 or has windows below two rows.
-    """
-
-    def __init__(
-        self,
-        path: str | list[str] = "data/astrochem/embedded.h5",
-        *,
-        test: str | list[str] | None = None,
-        window_schedule: list[list[int]] | Literal["full"] = [[0, 2]],  # noqa: B006
-        batch_size: int | Literal["auto"] = "auto",
-        num_workers: int = 0,
-        seed: int = 0,
-        lo: float = LO,
-        hi: float = HI,
-        mode: Mode = "both",
-        windows: Windows = WINDOWS,
-        reading: Reading = READING,
-        split: Splitting = SPLITTING,
-        store: Store = STORE,
-    ) -> None:
-        super().__init__(
-            path,
-            test=test,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            lo=lo,
-            hi=hi,
-            mode=mode,
-            reading=reading,
-            split=split,
-            store=store,
-            chunk_fraction=windows.chunk_fraction,
-        )
-        self.save_hyperparameters()
-        self.windows = windows
-        self.window_schedule = window_schedule
-        if window_schedule != "full":
-            _check_schedule(window_schedule)
-
-    def dataset(self, split: Split) -> Sequences:
-        part = self.part(split)
-        found = self.artefacts
-        kind = Sequences if split == "train" else Trajectories
-        return kind(self.rows(part), found.time(part), found.ptr(part), found.metadata["dt_yr"])
-
-    def batches(self, split: Split, size: int) -> Batches:
-        rank, windows = self._rank(), self.windows
-        if split != "train":
-            sampler = EpochSampler(size, train=False, rank=rank)
-            return FixedBatches(sampler, windows.eval_batch_size)
-        ptr = self.artefacts.ptr("train")
-        longest = int(ptr[:, 2].max())
-        schedule = [(0, longest)]
-        if self.window_schedule != "full":
-            schedule = [(epoch, rows) for epoch, rows in self.window_schedule]
-        is_short_allowed = windows.allow_short or self.window_schedule == "full"
-
-        def starts(length: int) -> NDArray[np.int64]:
-            skipped = 0 if is_short_allowed else int((ptr[:, 2] < length).sum())
-            if skipped:
-                self._say(
-                    f"{skipped} of {len(ptr)} training tracers have fewer than {length} rows and "
-                    "are left out of windows of that length (--data.windows.allow_short)"
-                )
-            return cut_windows(ptr, length, stride=windows.stride, allow_short=is_short_allowed)
-
-        def batch_size(length: int) -> int:
-            if windows.rows_per_batch is None:
-                return self.batch_size
-            return rows_to_windows(windows.rows_per_batch, length)
-
-        return WindowBatches(
-            starts,
-            schedule,
-            batch_size,
-            seed=self.seed,
-            rank=rank,
-            batches=windows.batches_per_epoch,
-            chunk_fraction=windows.chunk_fraction,
-        )
-
-
 def automatic_batch(samples: int) -> int:
     """Largest power of two that leaves at least 30 batches.
 
@@ -509,17 +274,6 @@ def _check_species(sources: Sequence[Source]) -> None:
         raise ValueError(
             f"{source.where} does not have the species of {first.where}: it "
             f"{' and '.join(differences)}; give files of one network"
-        )
-
-
-def _check_schedule(schedule: list[list[int]]) -> None:
-    pairs = all(len(stage) == 2 for stage in schedule)
-    epochs = [stage[0] for stage in schedule]
-    increasing = bool(schedule) and epochs[0] == 0 and sorted(set(epochs)) == epochs
-    if not pairs or not increasing or min(stage[1] for stage in schedule) < 2:
-        raise ValueError(
-            f"data.window_schedule is {schedule}; give [epoch, rows] pairs with increasing epochs "
-            "from 0 and at least 2 rows"
         )
 
 

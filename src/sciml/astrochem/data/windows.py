@@ -146,6 +146,7 @@ class WindowBatches(Sampler[list[Window]]):
         batches: Batches of an epoch; by default those of one pass over the windows of the first
             length.
         chunk_fraction: Share of the windows that is shuffled together, see `EpochSampler`.
+        is_fixed: Every epoch has the windows of the first one of its stage.
 
     Raises:
         ValueError: If there are no windows of some length.
@@ -161,7 +162,9 @@ class WindowBatches(Sampler[list[Window]]):
         rank: Rank = Rank(),
         batches: int | None = None,
         chunk_fraction: float = 1.0,
+        is_fixed: bool = False,
     ) -> None:
+        self.is_fixed = is_fixed
         self.schedule = list(schedule)
         self.starts = {length: starts(length) for _, length in schedule}
         for length, own in self.starts.items():
@@ -194,7 +197,7 @@ class WindowBatches(Sampler[list[Window]]):
     def __iter__(self) -> Iterator[list[Window]]:
         begin, length = max(stage for stage in self.schedule if stage[0] <= self.sampler.epoch)
         stage = self._stage(length, self.sampler.rank)
-        stage.set_epoch(self.sampler.epoch - begin)
+        stage.set_epoch(0 if self.is_fixed else self.sampler.epoch - begin)
         starts, size = self.starts[length][stage.own()], self.sizes[length]
         for place in range(0, len(starts), size):
             yield [(start, length) for start in starts[place : place + size].tolist()]
