@@ -15,6 +15,8 @@ def complaints(paths: Iterable[Path]) -> list[str]:
             continue
         if "\0" in text or not text:
             continue
+        if path.suffix == ".csv":  # whose lines may end either way, RFC 4180
+            text = text.replace("\r\n", "\n")
         for number, line in enumerate(text.split("\n"), start=1):
             if line != line.rstrip():
                 found.append(f"{path}:{number}: blanks at the end of the line")
