@@ -200,3 +200,33 @@ def test_other_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"PK\x03\x04\0\0")
     refused(path, "neither HDF5, npy nor csv")
+
+
+def test_condition_in_two_spellings_is_refused(tmp_path: Path) -> None:
+    path = change(plain(tmp_path), lambda group: rename(group, "av", "gasTemp"))
+    refused(path, "has the column gasTemp twice, as gasTemp and temperature; remove one")
+
+
+def test_unknown_alignment_is_refused(tmp_path: Path) -> None:
+    def align(group: h5py.Group) -> None:
+        group.attrs["physics_alignment"] = "both"
+
+    refused(change(plain(tmp_path), align), "has the physics_alignment both; it is interval or")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sentence"),
+    [
+        ("tracer_ptr", np.zeros((3, 2), int), r"has the shape \(3, 2\); it has to be \[n, 3\]"),
+        ("tracer_id", np.zeros(4, int), r"has the shape \(4,\) for 16 rows of data"),
+        ("columns", np.arange(13), "have numbers for names"),
+    ],
+)
+def test_datasets_of_a_wrong_shape_are_refused(
+    name: str, values: np.ndarray, sentence: str, tmp_path: Path
+) -> None:
+    def replace(group: h5py.Group) -> None:
+        del group[name]
+        group[name] = values
+
+    refused(change(plain(tmp_path), replace), sentence)

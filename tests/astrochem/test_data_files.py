@@ -68,6 +68,20 @@ def test_text_output_gives_a_tracer_a_file(tmp_path: Path) -> None:
     assert np.array_equal(alone.values, found.values[5:12])
 
 
+def test_column_of_text_can_tell_the_tracers(tmp_path: Path) -> None:
+    def write(path: Path, part: TracerTable) -> None:
+        head = ",".join(labels_of(part))
+        np.savetxt(path, columns_of(part), fmt="%.9e", delimiter=",", header=head, comments="")
+
+    (tmp_path / "large").mkdir()
+    write(tmp_path / "large" / "a.csv", table())
+    write(tmp_path / "large" / "b.csv", table().select([2, 0]))
+    alone = read_table(tmp_path / "large" / "a.csv")["a"]
+    assert alone.ptr[:, 0].tolist() == list(NUMBERS)
+    both = read_table(tmp_path / "large")["large"]
+    assert both.ptr[:, 2].tolist() == [5, 7, 4, 4, 5]  # equal numbers in two files are two tracers
+
+
 def test_field_of_text_output_is_raised_to_its_floor(tmp_path: Path) -> None:
     shielded = table()
     shielded.values[2, 1] = 0

@@ -72,20 +72,3 @@ class Grid(ABC):
         step = max(1, SLAB // (8 * max(len(self.labels), 1)))
         for first in range(0, self.rows, step):
             yield first, min(first + step, self.rows)
-
-
-class Frame(Grid):
-    """Rows that lie in memory.
-
-    Args:
-        path: Where they are from.
-        labels: Names of the columns.
-        values: ``(rows, len(labels))``.
-    """
-
-    def __init__(self, path: Path, labels: Sequence[str], values: NDArray[Any]) -> None:
-        super().__init__(path, labels, len(values))
-        self.values = values
-
-    def read(self, first: int, last: int, places: Sequence[int]) -> NDArray[Any]:
-        return self.values[first:last][:, list(places)]

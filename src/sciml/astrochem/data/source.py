@@ -123,7 +123,7 @@ class Source:
             rows = [np.arange(start, start + length) for _, start, length in self.stored_ptr]
             order = np.concatenate(rows or [np.zeros(0, dtype=np.int64)])
         elif self.is_raw:
-            order = np.lexsort((self.grid.column(self.columns.time), tracer))
+            order = np.lexsort((self._time_column, tracer))
         else:
             order = np.argsort(tracer, kind="stable") if _is_scattered(tracer) else np.arange(0)
         moved = len(order) and (len(order) < self.grid.rows or (np.diff(order) != 1).any())
@@ -138,6 +138,10 @@ class Source:
         if self.columns.tracer is None:
             return np.zeros(self.grid.rows, dtype=np.int64)
         return self.grid.column(self.columns.tracer).astype(np.int64)
+
+    @cached_property
+    def _time_column(self) -> NDArray[np.float64]:
+        return self.grid.column(self.columns.time)
 
     @cached_property
     def _stored(self) -> NDArray[np.int64]:
@@ -159,8 +163,7 @@ class Source:
         """Rows put in front of every tracer: one where a raw history begins after its start."""
         if not self.is_raw:
             return np.zeros(len(self._stored), dtype=np.int64)
-        time = self.grid.column(self.columns.time)
-        time = time if self._order is None else time[self._order]
+        time = self._time_column if self._order is None else self._time_column[self._order]
         return (time[self._stored[:, 1]] > 0).astype(np.int64)
 
     def _table(self, first: int, last: int, faults: Faults) -> TracerTable:
@@ -174,8 +177,8 @@ class Source:
             rows = self.grid.gather(self._order[low:high], places)
         time = rows[:, 0].astype(np.float64)
         if self.stored_time is not None:
-            stored = self.stored_time if self._order is None else self.stored_time[self._order]
-            time = stored[low:high].astype(np.float64)
+            own = slice(low, high) if self._order is None else self._order[low:high]
+            time = self.stored_time[own].astype(np.float64)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: a fault
             values = np.ascontiguousarray(rows[:, 1:], dtype=np.float32)
         lengths = ptr[:, 2]
