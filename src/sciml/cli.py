@@ -8,6 +8,7 @@ imported, so that asking for help is quick.
 import ast
 import importlib
 import inspect
+import keyword
 import os
 import re
 import sys
@@ -130,7 +131,7 @@ def verbs(domain: str) -> dict[str, str]:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name == file.stem:
                 first = (ast.get_docstring(node) or "").splitlines()[0].rstrip(".")
-                found[node.name] = first[:1].lower() + first[1:]
+                found[node.name.rstrip("_")] = first[:1].lower() + first[1:]
     return found
 
 
@@ -139,8 +140,10 @@ def verb_function(domain: str, verb: str) -> Callable[..., Any]:
 
     Args:
         domain: Name of the package, or ``COMMON``.
-        verb: Name of the module and of the function in it.
+        verb: Name of the module and of the function in it; behind one that is a word of Python
+            itself, such as ``import``, these have an underscore.
     """
+    verb = f"{verb}_" if keyword.iskeyword(verb) else verb
     package = f"sciml.{domain}" if domain else "sciml"
     module = importlib.import_module(f"{package}.commands.{verb}")
     function: Callable[..., Any] = vars(module)[verb]
