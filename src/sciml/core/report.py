@@ -48,16 +48,23 @@ def _send(loggers: Sequence[Logger], name: str, figure: Figure, step: int) -> No
             logger.experiment.log_figure(logger.run_id, figure, file)
 
 
-def metric_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> Table:
+def metric_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[str]],
+    *,
+    head: str = "metric",
+) -> Table:
     """A terminal table of metrics, one row a quantity.
 
     Args:
         title: Heading.
         columns: Heads after the first column, such as the model and its baselines.
         rows: Cells of every quantity.
+        head: Head of the first column.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("metric", no_wrap=True, min_width=max(map(len, rows), default=0))
+    table.add_column(head, no_wrap=True, min_width=max(map(len, rows), default=0))
     for column in columns:
         table.add_column(column, justify="right")
     for name, cells in rows.items():
