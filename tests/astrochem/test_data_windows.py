@@ -45,6 +45,15 @@ def test_windows_are_those_that_fit_into_a_tracer(
     assert found.dtype == np.int64
 
 
+@given(LENGTHS, st.integers(2, 8), st.integers(1, 4))
+def test_first_windows_count_as_often_as_asked(lengths: list[int], rows: int, weight: int) -> None:
+    ptr = ptr_of(lengths)
+    found = cut_windows(ptr, rows, first_weight=weight).tolist()
+    once = cut_windows(ptr, rows).tolist()
+    firsts = set(ptr[:, 1].tolist())
+    assert all(found.count(row) == (weight if row in firsts else 1) for row in once)
+
+
 @pytest.fixture(params=[MemoryRows, FileRows])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Rows:
     np.save(tmp_path / "a.npy", sample_table().values)

@@ -40,6 +40,8 @@ class Windows:
             windows.
         stride: Rows between the starts of two windows.
         allow_short: Train on tracers with fewer rows than a window too, padded.
+        first_weight: How often the window from row 0 of a tracer is drawn for every other one: the
+            first steps are the fastest chemistry, and a tracer has them only once.
         eval_batch_size: Whole tracers of a batch in validation and test.
         chunk_fraction: Share of the windows that is shuffled together; below 1 for files that are
             larger than memory.
@@ -49,6 +51,7 @@ class Windows:
     batches_per_epoch: int | None = None
     stride: int = 1
     allow_short: bool = False
+    first_weight: int = 1
     eval_batch_size: int = 32
     chunk_fraction: float = 1.0
 
@@ -146,7 +149,13 @@ class SequenceData(ChemistryData):
                     f"{skipped} of {len(ptr)} training tracers have fewer than {length} rows and "
                     "are left out of windows of that length (--data.windows.allow_short)"
                 )
-            return cut_windows(ptr, length, stride=windows.stride, allow_short=is_short_allowed)
+            return cut_windows(
+                ptr,
+                length,
+                stride=windows.stride,
+                allow_short=is_short_allowed,
+                first_weight=windows.first_weight,
+            )
 
         def batch_size(length: int) -> int:
             if windows.rows_per_batch is not None:

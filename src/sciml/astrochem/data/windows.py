@@ -19,7 +19,12 @@ FEWEST, MOST = 8, 256  # windows in a batch that is made of so many rows
 
 
 def cut_windows(
-    ptr: NDArray[np.int64], length: int, *, stride: int = 1, allow_short: bool = False
+    ptr: NDArray[np.int64],
+    length: int,
+    *,
+    stride: int = 1,
+    allow_short: bool = False,
+    first_weight: int = 1,
 ) -> NDArray[np.int64]:
     """First rows of all windows, none of which leaves its tracer.
 
@@ -28,9 +33,10 @@ def cut_windows(
         length: Rows W of a window.
         stride: Rows between the starts of two windows.
         allow_short: Shorter tracers are windows of their own, to be padded.
+        first_weight: How often the window from row 0 of a tracer counts.
 
     Returns:
-        In the order of the tracers.
+        In the order of the tracers, the repeated ones last.
     """
     counts = np.maximum(ptr[:, 2] - length + stride, 0) // stride
     if allow_short:
@@ -38,7 +44,7 @@ def cut_windows(
     firsts = np.cumsum(counts) - counts
     within = np.arange(int(counts.sum())) - np.repeat(firsts, counts)
     starts: NDArray[np.int64] = np.repeat(ptr[:, 1], counts) + stride * within
-    return starts
+    return np.concatenate([starts, np.repeat(ptr[counts > 0, 1], first_weight - 1)])
 
 
 class Sequences(Dataset[dict[str, Tensor]]):
