@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from sciml.astrochem.net import (
     PcaResidualAutoencoder,
     TiedAutoencoder,
 )
+from sciml.astrochem.net.flow import rate_features
 from sciml.astrochem.physics.statistics import ChemistryStatistics
 
 SCRIPTED = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
@@ -52,7 +55,7 @@ AUTOENCODERS = [
 ]
 EMULATORS = [
     lambda: FlowMap(5, 16, 2),
-    lambda: FlowMap(5, 16, 2, phys_delta=False),
+    lambda: FlowMap(5, 16, 2, phys_delta=False, rates=False),
     lambda: FlowMap(5, 16, 2, dt_input=True),
     lambda: LatentAutoregressive(5, 16),
     lambda: LatentAutoregressive(5, 16, clamp=False, per_dimension=False),
@@ -95,7 +98,7 @@ def test_tied_autoencoder_has_the_published_size(hidden: tuple[int, int], count:
 
 
 def test_flow_map_has_the_published_size() -> None:
-    assert sum(p.numel() for p in FlowMap(32).parameters()) // 1000 == 415
+    assert sum(p.numel() for p in FlowMap(32, rates=False).parameters()) // 1000 == 415
 
 
 def test_tied_decoder_uses_the_encoders_weights() -> None:
@@ -177,6 +180,16 @@ def test_rollout_is_repeated_step(emulator: EmulatorNet) -> None:
         state = emulator.step(state, history[:, step], dt[:, step], before)
         before = history[:, step]
         assert torch.allclose(rolled[:, step], state, atol=1e-5)
+
+
+def test_rates_enter_as_their_exponentials() -> None:
+    physics = torch.tensor([[1e5, 10.0, 2.0, 15.0]], dtype=torch.float64)
+    found = rate_features(physics)[0].tolist()
+    photo = math.log10(10.0 * math.exp(-2 * 2.0)) / 3
+    assert found == pytest.approx([photo, math.exp(-2.0), 1.0, math.exp(-2.0)], rel=1e-4)
+    dark = rate_features(torch.tensor([[1e5, 1.0, 500.0, 10.0]]))[0]
+    assert bool(torch.isfinite(dark).all())
+    assert dark[0].item() == pytest.approx(-8 / 3)
 
 
 def test_untrained_maps_hold_the_state() -> None:

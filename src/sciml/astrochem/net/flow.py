@@ -9,6 +9,27 @@ from sciml.astrochem.physics.statistics import ChemistryStatistics
 DELTA_GAIN = 3.0  # conditions change little in a step
 
 
+def rate_features(physics: Tensor) -> Tensor:
+    """Quantities of order one that photo, cosmic-ray and thermal rates depend on.
+
+    ``log10(G exp(-2 Av)) / 3`` between -8/3 and 1, ``exp(-Av)``, ``30 K / T - 1`` and
+    ``exp(-30 K / T)``.
+
+    Args:
+        physics: Density, field, Av, temperature in physical units, ``(..., 4)``.
+
+    Returns:
+        Same shape, at least float32.
+    """
+    wide = physics.to(torch.promote_types(physics.dtype, torch.float32))
+    field, visual, temperature = wide[..., 1], wide[..., 2], wide[..., 3]
+    photo = torch.log10(field) - 0.8686 * torch.clamp(visual, max=12.0)  # 2 / ln 10
+    warmth = 30.0 / temperature
+    return torch.stack(
+        [torch.clamp(photo, -8.0, 3.0) / 3, torch.exp(-visual), warmth - 1, torch.exp(-warmth)], -1
+    )
+
+
 class Block(nn.Module):
     """``h + W₂ silu(W₁ norm(h))``.
 
@@ -40,6 +61,8 @@ class FlowMap(EmulatorNet):
         latent_dim: Latents L of the autoencoder.
         hidden: Width of the blocks.
         blocks: Residual blocks.
+        rates: Also give what rate coefficients depend on, ``G exp(-2 Av)``, ``exp(-Av)``, ``1/T``
+            and ``exp(-30 K / T)``: logarithms alone leave these exponentials to be learned.
         phys_delta: Also give the change of the conditions; without it the map depends on the
             present alone, as couplings need that cannot keep the conditions of the last step.
         dt_input: Also give ``log10(dt / dt_ref)``, for data with steps of several lengths.
@@ -56,17 +79,19 @@ class FlowMap(EmulatorNet):
         hidden: int = 256,
         blocks: int = 3,
         *,
+        rates: bool = True,
         phys_delta: bool = True,
         dt_input: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.state_dim = latent_dim
+        self.rates = rates
         self.phys_delta = phys_delta
         self.dt_input = dt_input
         self.delta_gain = DELTA_GAIN
         self.rise_latent = nn.Linear(latent_dim, hidden)
-        self.rise_physics = nn.Linear(4 + 4 * phys_delta + dt_input, hidden, bias=False)
+        self.rise_physics = nn.Linear(4 + 4 * phys_delta + 4 * rates + dt_input, hidden, bias=False)
         self.blocks = nn.Sequential(*(Block(hidden) for _ in range(blocks)))
         self.fall = nn.Linear(hidden, latent_dim)
         nn.init.zeros_(self.fall.weight)
@@ -108,6 +133,8 @@ class FlowMap(EmulatorNet):
         parts = [present]
         if self.phys_delta:
             parts.append(self.delta_gain * (present - self._standardise(before)))
+        if self.rates:
+            parts.append(rate_features(physics).to(present.dtype))
         if self.dt_input:
             length = self.dt_ref.expand(present.shape[:-1]) if dt is None else dt.double()
             ratio = torch.log10(length / self.dt_ref)
