@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.astrochem.loss import AbundanceLoss
 from sciml.astrochem.metrics.measures import Measures, by_model
@@ -17,6 +17,8 @@ from sciml.astrochem.physics.species import stoichiometric_matrix
 from sciml.astrochem.physics.statistics import ChemistryStatistics
 from sciml.astrochem.report import comparison_table, species_figure, species_table
 from sciml.astrochem.task.chemistry import check_species
+from sciml.astrochem.task.export import CODER_PARTS, FORMATS, coder_inputs, coder_module
+from sciml.core.export.ports import ExportInputs
 from sciml.core.metrics import Means, Term, weighted_sum
 from sciml.core.optim import Optim
 from sciml.core.provenance import write_text
@@ -98,6 +100,19 @@ class AutoencoderTask(Task):
 
     def identifiers(self, batch: Batch) -> Sequence[str | int]:
         return [f"tracer {number}" for number in batch["tracer"].unique().tolist()]
+
+    def export_parts(self) -> tuple[str, ...]:
+        return CODER_PARTS
+
+    def export_formats(self) -> tuple[str, ...]:
+        return FORMATS
+
+    def export_inputs(self, what: str) -> ExportInputs:
+        names = {"species": self.species, "elements": self.elements}
+        return coder_inputs(what, self.net, self.scaler, **names)
+
+    def export_module(self, what: str) -> nn.Module:
+        return coder_module(what, self.net, self.scaler)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         true = batch["abundance"]

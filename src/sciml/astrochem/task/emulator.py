@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.astrochem.loss import AbundanceLoss, latent_rows
 from sciml.astrochem.metrics.baselines import BASELINES, Baseline, gather
@@ -28,8 +28,18 @@ from sciml.astrochem.report import (
 )
 from sciml.astrochem.task.autoencoder import DEFAULT_LOSS, AutoencoderTask
 from sciml.astrochem.task.chemistry import check_species
+from sciml.astrochem.task.export import (
+    CODER_PARTS,
+    EMULATOR_PARTS,
+    FORMATS,
+    coder_inputs,
+    coder_module,
+    emulator_inputs,
+    emulator_module,
+)
 from sciml.astrochem.task.latents import survey
 from sciml.core.checkpoint import load
+from sciml.core.export.ports import ExportInputs
 from sciml.core.metrics import Means, Term, weighted_sum
 from sciml.core.optim import Optim
 from sciml.core.provenance import write_text
@@ -239,6 +249,23 @@ class EmulatorTask(Task):
 
     def identifiers(self, batch: Batch) -> Sequence[str | int]:
         return [f"tracer {number}" for number in batch["tracer"].unique().tolist()]
+
+    def export_parts(self) -> tuple[str, ...]:
+        return EMULATOR_PARTS
+
+    def export_formats(self) -> tuple[str, ...]:
+        return FORMATS
+
+    def export_inputs(self, what: str) -> ExportInputs:
+        if what not in CODER_PARTS:
+            return emulator_inputs(what, self)
+        names = {"species": self.species, "elements": self.elements}
+        return coder_inputs(what, self.autoencoder, self.scaler, **names)
+
+    def export_module(self, what: str) -> nn.Module:
+        if what not in CODER_PARTS:
+            return emulator_module(what, self)
+        return coder_module(what, self.autoencoder, self.scaler)
 
     # steps
 

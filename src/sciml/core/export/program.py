@@ -61,7 +61,7 @@ def export(
     _check(task, path, format, opset)
     kind = FORMATS[format]
     kind.check()
-    task.to("cpu", DTYPES[dtype]).eval()
+    _cast(task, DTYPES[dtype])
     example = task.export_inputs(what)
     described = _describe(task, what, example) | {
         "format": format,
@@ -87,6 +87,13 @@ def export(
         shutil.rmtree(folder)
     write_json(_description(path), described)
     return described
+
+
+def _cast(task: "Task", dtype: torch.dtype) -> None:
+    """Bring the network to the CPU; constants that are exact for a purpose stay so if they can."""
+    task.to("cpu").eval()
+    if any(parameter.dtype != dtype for parameter in task.parameters()):
+        task.to(dtype)
 
 
 def _description(path: Path) -> Path:
