@@ -57,6 +57,7 @@ EMULATORS = [
     lambda: FlowMap(5, 16, 2),
     lambda: FlowMap(5, 16, 2, phys_delta=False, rates=False),
     lambda: FlowMap(5, 16, 2, dt_input=True),
+    lambda: FlowMap(5, 8, 1, members=3),
     lambda: LatentAutoregressive(5, 16),
     lambda: LatentAutoregressive(5, 16, clamp=False, per_dimension=False),
 ]
@@ -182,6 +183,35 @@ def test_rollout_is_repeated_step(emulator: EmulatorNet) -> None:
         assert torch.allclose(rolled[:, step], state, atol=1e-5)
 
 
+def test_the_map_is_the_mean_of_its_members() -> None:
+    torch.manual_seed(0)
+    net = FlowMap(5, 8, 1, members=3)
+    net.set_statistics(statistics(rows()), latents(5))
+    for branch in net.branches:
+        torch.nn.init.normal_(branch.fall.weight)
+    state, history = torch.rand(4, 5), physics(4, 1)
+    each = net.rollout_each(state, history)
+    assert each.shape == (3, 4, 1, 5)
+    assert float(each.detach().std(0).min()) > 0
+    assert torch.allclose(net.rollout(state, history), each.mean(0), atol=1e-6)
+
+
+def test_members_roll_out_on_their_own() -> None:
+    torch.manual_seed(0)
+    pair, alone = FlowMap(5, 8, 1, members=2), FlowMap(5, 8, 1)
+    for net in (pair, alone):
+        net.set_statistics(statistics(rows()), latents(5))
+    torch.nn.init.normal_(pair.branches[1].fall.weight)
+    alone.branches[0].load_state_dict(pair.branches[1].state_dict())
+    state, history = torch.rand(4, 5), physics(4, 6)
+    assert torch.equal(pair.rollout_each(state, history)[1], alone.rollout(state, history))
+
+
+def test_a_map_without_members_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        FlowMap(5, members=0)
+
+
 def test_rates_enter_as_their_exponentials() -> None:
     physics = torch.tensor([[1e5, 10.0, 2.0, 15.0]], dtype=torch.float64)
     found = rate_features(physics)[0].tolist()
@@ -202,7 +232,7 @@ def test_untrained_maps_hold_the_state() -> None:
 def test_delta_is_left_out_without_history() -> None:
     net = FlowMap(5, 16, 2)
     net.set_statistics(statistics(rows()), latents(5))
-    torch.nn.init.normal_(net.fall.weight)
+    torch.nn.init.normal_(net.branches[0].fall.weight)
     state, now = torch.rand(4, 5), physics(4)
     assert torch.equal(net.step(state, now), net.step(state, now, None, now))
     assert not torch.equal(net.step(state, now), net.step(state, now, None, 2 * now))
@@ -211,7 +241,7 @@ def test_delta_is_left_out_without_history() -> None:
 def test_markov_map_does_not_see_the_past() -> None:
     net = FlowMap(5, 16, 2, phys_delta=False)
     net.set_statistics(statistics(rows()), latents(5))
-    torch.nn.init.normal_(net.fall.weight)
+    torch.nn.init.normal_(net.branches[0].fall.weight)
     state, now = torch.rand(4, 5), physics(4)
     assert torch.equal(net.step(state, now), net.step(state, now, None, 2 * now))
 
@@ -219,7 +249,7 @@ def test_markov_map_does_not_see_the_past() -> None:
 def test_default_step_is_that_of_the_data() -> None:
     net = FlowMap(5, 16, 2, dt_input=True)
     net.set_statistics(statistics(rows()), latents(5))
-    torch.nn.init.normal_(net.fall.weight)
+    torch.nn.init.normal_(net.branches[0].fall.weight)
     state, now = torch.rand(4, 5), physics(4)
     assert torch.equal(net.step(state, now), net.step(state, now, torch.full((4,), 1e4)))
     assert not torch.equal(net.step(state, now), net.step(state, now, torch.full((4,), 2e4)))

@@ -130,7 +130,7 @@ def test_frozen_autoencoder_does_not_change(file: Path, autoencoder: Path, tmp_p
     before = {n: v.clone() for n, v in task.autoencoder.state_dict().items()}
     trainer(tmp_path, 6).fit(task, datamodule=sequences(file, tmp_path))
     assert all(torch.equal(v, before[n]) for n, v in task.autoencoder.state_dict().items())
-    assert bool(task.net.fall.weight.any())
+    assert bool(task.net.branches[0].fall.weight.any())
 
 
 class Snapshots(Callback):
@@ -163,7 +163,7 @@ def test_cached_latents_train_as_encoded_ones(
         torch.manual_seed(0)
         task = emulator(autoencoder, cache_latents=cached, noise=0.0)
         trainer(tmp_path, 5).fit(task, datamodule=sequences(file, tmp_path))
-        ends.append(task.net.fall.weight.detach().clone())
+        ends.append(task.net.branches[0].fall.weight.detach().clone())
     assert torch.allclose(*ends, atol=1e-6)
 
 

@@ -123,6 +123,19 @@ class EmulatorNet(nn.Module, HyperparametersMixin, ABC):
             ``(b, t, L)``.
         """
 
+    def rollout_each(self, latent: Tensor, physics: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Latents of every member of the network by itself, as they are trained.
+
+        Args:
+            latent: At the start, ``(b, L)``.
+            physics: Conditions of every step, ``(b, t, 4)``.
+            dt: Lengths of the steps in years, ``(b, t)``.
+
+        Returns:
+            ``(k, b, t, L)``, for one member that of `rollout`.
+        """
+        return self.rollout(latent, physics, dt)[None]
+
     @abstractmethod
     def set_statistics(self, statistics: ChemistryStatistics, latents: LatentStatistics) -> None:
         """Fill the scalers.

@@ -50,22 +50,66 @@ class Block(nn.Module):
         return hidden + change
 
 
+class Branch(nn.Module):
+    """Change of the latents over a step, in units of their typical change.
+
+    The last layer starts at zero.
+
+    Args:
+        latent_dim: Latents L.
+        inputs: Numbers f that describe the conditions.
+        width: Hidden units.
+        blocks: Residual blocks.
+    """
+
+    def __init__(self, latent_dim: int, inputs: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.rise_latent = nn.Linear(latent_dim, width)
+        self.rise_physics = nn.Linear(inputs, width, bias=False)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(blocks)))
+        self.fall = nn.Linear(width, latent_dim)
+        nn.init.zeros_(self.fall.weight)
+        nn.init.zeros_(self.fall.bias)
+
+    def forward(self, latent: Tensor, conditions: Tensor) -> Tensor:
+        """Change ``(b, L)`` from latents ``(b, L)`` and conditions ``(b, f)``."""
+        return self.change(latent, self.rise_physics(conditions))
+
+    def change(self, latent: Tensor, drive: Tensor) -> Tensor:
+        """Like `forward`, with what the conditions add to the first hidden state given.
+
+        Args:
+            latent: ``(b, L)``.
+            drive: ``(b, width)``.
+        """
+        change: Tensor = self.fall(self.blocks(self.rise_latent(latent) + drive))
+        return change
+
+
 class FlowMap(EmulatorNet):
     """``z' = z + σ f(z, p, p - p_before)`` with σ the typical change of a latent over a step.
 
     Conditions enter as log10, standardised with the training tracers, and as three times their
-    change since the step before, because a state lags behind conditions that move. The last layer
-    starts at zero: an untrained map holds the state.
+    change since the step before, because a state lags behind conditions that move. An untrained
+    map holds the state.
+
+    Several members are trained side by side, each on its own rollouts. The map is the mean of
+    their changes, which is more accurate than one network of the same cost where training tracers
+    are few; their disagreement is a measure of uncertainty.
 
     Args:
         latent_dim: Latents L of the autoencoder.
         hidden: Width of the blocks.
         blocks: Residual blocks.
+        members: Networks f whose mean is the map.
         rates: Also give what rate coefficients depend on, ``G exp(-2 Av)``, ``exp(-Av)``, ``1/T``
             and ``exp(-30 K / T)``: logarithms alone leave these exponentials to be learned.
         phys_delta: Also give the change of the conditions; without it the map depends on the
             present alone, as couplings need that cannot keep the conditions of the last step.
         dt_input: Also give ``log10(dt / dt_ref)``, for data with steps of several lengths.
+
+    Raises:
+        ValueError: If there are no members.
     """
 
     physics_mean: Tensor
@@ -79,23 +123,25 @@ class FlowMap(EmulatorNet):
         hidden: int = 256,
         blocks: int = 3,
         *,
+        members: int = 1,
         rates: bool = True,
         phys_delta: bool = True,
         dt_input: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if members < 1:
+            raise ValueError(f"members is {members}; a flow map needs at least one")
         self.state_dim = latent_dim
+        self.members = members
         self.rates = rates
         self.phys_delta = phys_delta
         self.dt_input = dt_input
         self.delta_gain = DELTA_GAIN
-        self.rise_latent = nn.Linear(latent_dim, hidden)
-        self.rise_physics = nn.Linear(4 + 4 * phys_delta + 4 * rates + dt_input, hidden, bias=False)
-        self.blocks = nn.Sequential(*(Block(hidden) for _ in range(blocks)))
-        self.fall = nn.Linear(hidden, latent_dim)
-        nn.init.zeros_(self.fall.weight)
-        nn.init.zeros_(self.fall.bias)
+        inputs = 4 + 4 * phys_delta + 4 * rates + dt_input
+        self.branches = nn.ModuleList(
+            Branch(latent_dim, inputs, hidden, blocks) for _ in range(members)
+        )
         self.register_buffer("physics_mean", torch.zeros(4, dtype=torch.float64))
         self.register_buffer("physics_std", torch.ones(4, dtype=torch.float64))
         self.register_buffer("increment", torch.ones(latent_dim))
@@ -115,20 +161,42 @@ class FlowMap(EmulatorNet):
         physics_before: Tensor | None = None,
     ) -> Tensor:
         before = physics if physics_before is None else physics_before
-        drive = self._drive(physics, before, dt).to(latent.dtype)
-        return self._advance(latent, drive)
+        conditions = self._conditions(physics, before, dt, latent)
+        change = torch.zeros_like(latent)
+        for branch in self.branches:
+            change = change + branch(latent, conditions)
+        return latent + self.increment * change / self.members
 
     def rollout(self, latent: Tensor, physics: Tensor, dt: Tensor | None = None) -> Tensor:
+        return self._roll(self._members(), latent, physics, dt)
+
+    def rollout_each(self, latent: Tensor, physics: Tensor, dt: Tensor | None = None) -> Tensor:
+        rolled = [self._roll([branch], latent, physics, dt) for branch in self._members()]
+        return torch.stack(rolled)
+
+    def _members(self) -> list[Branch]:
+        return [branch for branch in self.branches if isinstance(branch, Branch)]
+
+    def _roll(
+        self, branches: list[Branch], latent: Tensor, physics: Tensor, dt: Tensor | None
+    ) -> Tensor:
         before = torch.cat([physics[:, :1], physics[:, :-1]], 1)
-        drive = self._drive(physics, before, dt).to(latent.dtype)  # of all steps at once
+        conditions = self._conditions(physics, before, dt, latent)
+        drives = [branch.rise_physics(conditions) for branch in branches]  # of all steps at once
+        scale = self.increment / len(branches)
         states: list[Tensor] = []
         for step in range(physics.shape[1]):  # each state needs the one before
-            latent = self._advance(latent, drive[:, step])
+            change = torch.zeros_like(latent)
+            for branch, drive in zip(branches, drives, strict=True):  # few
+                change = change + branch.change(latent, drive[:, step])
+            latent = latent + scale * change
             states.append(latent)
         return torch.stack(states, 1)
 
-    def _drive(self, physics: Tensor, before: Tensor, dt: Tensor | None) -> Tensor:
-        """What the conditions add to the first hidden state."""
+    def _conditions(
+        self, physics: Tensor, before: Tensor, dt: Tensor | None, latent: Tensor
+    ) -> Tensor:
+        """Everything the members are told about a step, ``(..., f)`` in the type of the latents."""
         present = self._standardise(physics)
         parts = [present]
         if self.phys_delta:
@@ -139,15 +207,9 @@ class FlowMap(EmulatorNet):
             length = self.dt_ref.expand(present.shape[:-1]) if dt is None else dt.double()
             ratio = torch.log10(length / self.dt_ref)
             parts.append(ratio[..., None].to(present.dtype))
-        drive: Tensor = self.rise_physics(torch.cat(parts, -1).to(self.rise_physics.weight.dtype))
-        return drive
+        return torch.cat(parts, -1).to(latent.dtype)
 
     def _standardise(self, physics: Tensor) -> Tensor:
         wide = physics.to(torch.promote_types(physics.dtype, torch.float32))
         mean, spread = self.physics_mean.to(wide.dtype), self.physics_std.to(wide.dtype)
         return (torch.log10(wide) - mean) / spread
-
-    def _advance(self, latent: Tensor, drive: Tensor) -> Tensor:
-        hidden = self.blocks(self.rise_latent(latent) + drive)
-        change: Tensor = self.fall(hidden)
-        return latent + self.increment * change

@@ -274,9 +274,9 @@ class EmulatorTask(Task):
             batch = merge_intervals(batch, int(torch.randint(1, self.merge_steps + 1, ())))
         start, true = self._true_latents(batch)
         start = start + self.noise * torch.randn_like(start)
-        latent = self.net.rollout(start, batch["phys"], batch["dt"])
-        terms = self._terms(latent, true, batch)
-        return self.log_loss(terms, self._weights(), len(latent))
+        members = self.net.rollout_each(start, batch["phys"], batch["dt"])
+        terms = self._terms(members, true, batch)
+        return self.log_loss(terms, self._weights(), len(start))
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         if self.joint and self.global_step < self.joint_from * self._length().run:
@@ -315,9 +315,11 @@ class EmulatorTask(Task):
     def _weights(self) -> dict[str, float]:
         return {**self.loss.weights, "latent": self.latent_weight}
 
-    def _terms(self, latent: Tensor, true: Tensor, batch: Batch) -> dict[str, Term]:
-        valid = batch["valid"]
-        latent, true, target = latent[valid], true[valid], batch["target"][valid]
+    def _terms(self, members: Tensor, true: Tensor, batch: Batch) -> dict[str, Term]:
+        """Terms of the loss of the latents ``(k, b, t, L)`` of every member."""
+        valid, many = batch["valid"], len(members)
+        latent = members[:, valid].flatten(0, 1)
+        true, target = true[valid].repeat(many, 1), batch["target"][valid].repeat(many, 1)
         predicted = self.autoencoder.decode(latent)
         terms = self.loss.terms(predicted, target, self.scaler.limits, self.matrix)
         count = torch.tensor(float(len(target)), device=target.device)
@@ -333,7 +335,7 @@ class EmulatorTask(Task):
         latent = self.autoencoder.encode(batch["x0"])
         rolled = self.net.rollout(latent, batch["phys"], batch["dt"])
         encoded = self.autoencoder.encode(scaled.flatten(0, 1)).unflatten(0, scaled.shape[:2])
-        self.terms.update(self._terms(rolled, encoded, batch))
+        self.terms.update(self._terms(rolled[None], encoded, batch))
         found = {
             "emulator": self.project(self._decode(rolled), start),
             "reconstruction": self._decode(encoded),
