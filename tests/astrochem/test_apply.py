@@ -105,6 +105,10 @@ def test_tensors_come_back_as_tensors(emulator: AstroEmulator) -> None:
 def test_a_history_without_steps_gives_none(emulator: AstroEmulator) -> None:
     physics, start = histories(steps=0)
     assert emulator.emulate(physics, start).shape == (5, 0, 10)
+    with pytest.raises(ValueError, match="have no steps"):
+        emulator.rollout(physics, start)
+    with pytest.raises(ValueError, match="have no steps"):
+        emulator.extrapolation_score(physics, start)
 
 
 def test_a_projected_state_is_encoded_again_when_asked(emulator: AstroEmulator) -> None:
@@ -203,7 +207,7 @@ def test_distance_is_that_of_mahalanobis(emulator: AstroEmulator) -> None:
         [emulator.encode(start)[:, None], emulator.rollout(physics, start)], axis=1
     )
     expected = [
-        max(np.sqrt((z - mean) @ precision @ (z - mean) / LATENTS) for z in tracer)
+        np.sqrt(np.mean([(z - mean) @ precision @ (z - mean) / LATENTS for z in tracer]))
         for tracer in latents.astype(float)
     ]
     found = emulator.extrapolation_score(physics, start)

@@ -1,12 +1,16 @@
 """Untrained emulators of ten species whose decoded states stay within their range."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
+from sciml.astrochem.data import SequenceData
+from sciml.astrochem.data.table import TracerTable, make_table
+from sciml.astrochem.data.writer import write_groups
 from sciml.astrochem.net import FlowMap, LatentAutoregressive, PcaResidualAutoencoder
 from sciml.astrochem.task import EmulatorTask
 
@@ -48,7 +52,7 @@ def tiny_task(
     return task.eval()
 
 
-def write_checkpoint(task: EmulatorTask, path: Path) -> Path:
+def write_checkpoint(task: EmulatorTask, path: Path, data: SequenceData | None = None) -> Path:
     """The file that a run of Lightning would leave, without an optimizer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a trainer says about this machine
@@ -62,6 +66,31 @@ def write_checkpoint(task: EmulatorTask, path: Path) -> Path:
     trainer.strategy.connect(task)
     task.trainer = trainer
     trainer.save_checkpoint(path, weights_only=True)
+    if data is not None:
+        content = torch.load(path, weights_only=True)
+        torch.save(content | {"datamodule_hyper_parameters": dict(data.hparams)}, path)
+    return path
+
+
+def tracers(
+    lengths: Sequence[int] = (6, 9, 6, 4), seed: int = 0, species: Sequence[str] = SPECIES
+) -> TracerTable:
+    """Tracers whose abundances wander at random and conserve nothing."""
+    rng = np.random.default_rng(seed)
+    physics, start = histories(len(lengths), max(lengths), seed)
+    order = [SPECIES.index(name) for name in species]
+    values = []
+    for place, length in enumerate(lengths):
+        walk = np.cumsum(rng.normal(0, 0.1, (length, len(SPECIES))), axis=0)
+        own = np.clip(start[place] * 10 ** (walk - walk[0]), 1e-20, 1)
+        values.append(np.concatenate([physics[place, :length], own[:, order]], axis=1))
+    time = np.concatenate([STEP * np.arange(length) for length in lengths])
+    return make_table(np.concatenate(values), time, lengths, species)
+
+
+def write_tracers(path: Path, **groups: TracerTable) -> Path:
+    """A file of the domain's own layout."""
+    write_groups(path, groups, dt_yr=STEP, generator="test", elements=ELEMENTS)
     return path
 
 

@@ -38,9 +38,10 @@ class Extrapolation(NamedTuple, Generic[Kind]):
     Args:
         outside: Conditions outside the ranges of the training tracers, over all steps, whole
             numbers ``(b,)``.
-        distance: Largest Mahalanobis distance of a latent of the history to those of the training
-            rows, over ``√L``: about 1 inside, ``(b,)``.
-        score: One number of both, ``(b,)``; larger is farther.
+        distance: Mahalanobis distance of the emulated latents to those of the training rows over
+            ``√L``, root mean square over the history: about 1 inside, ``(b,)``.
+        score: Distance plus ten times the largest excess of a condition, in units of its training
+            range on a logarithmic scale, ``(b,)``; larger is farther.
     """
 
     outside: Kind
@@ -207,6 +208,7 @@ class AstroEmulator:
             ValueError: If a shape, a condition or an abundance is wrong.
         """
         histories, starts, single = self._histories(physics, abundance)
+        _check_steps(histories)
         lengths = self._dt(dt, histories.shape[:2])
         latents = self.task.net.rollout(self._encode(starts), histories, lengths)
         return like(physics, latents[0] if single else latents)
@@ -319,13 +321,15 @@ class AstroEmulator:
             Three numbers of every tracer.
         """
         histories, starts, single = self._histories(p, x0)
+        _check_steps(histories)
         low, high = self.task.physics_range.to(histories).log10()
         scaled = (histories.log10() - low) / (high - low)
         excess = (scaled - 1).clamp(min=0) + (-scaled).clamp(min=0)
         outside = (excess > 0).sum((1, 2))
         first = self._encode(starts)
         latents = self.task.net.rollout(first, histories, self._dt(dt, histories.shape[:2]))
-        distance = self.mahalanobis(torch.cat([first[:, None], latents], 1)).amax(1)
+        distance = self.mahalanobis(torch.cat([first[:, None], latents], 1))
+        distance = distance.square().mean(1).sqrt()
         score = distance + EXCESS * excess.amax((1, 2))
         values = (outside, distance, score)
         return Extrapolation(*(like(p, value[0] if single else value) for value in values))
@@ -379,7 +383,7 @@ class AstroEmulator:
         return values
 
     def _latent(self, latent: Array) -> Tensor:
-        values = as_tensor(latent, "latent", self.device, self.dtype)
+        values = torch.as_tensor(latent).to(self.device, self.dtype)
         if values.dim() != 2 or values.shape[1] != self.latent_dim:
             raise ValueError(
                 f"latents of shape {tuple(values.shape)} are not (n, {self.latent_dim}); "
@@ -427,3 +431,8 @@ class AstroEmulator:
             latent, before = self._encode(abundances[-1]), physics[:, step]
             latents.append(latent)
         return torch.stack(abundances, 1), torch.stack(latents, 1)
+
+
+def _check_steps(histories: Tensor) -> None:
+    if not histories.shape[1]:
+        raise ValueError("the histories have no steps; give conditions of at least one")

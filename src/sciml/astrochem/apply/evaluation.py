@@ -39,8 +39,8 @@ class Judgement:
             after the end of a tracer.
         species: Means of the emulator over rows, by name, ``(S,)``.
         outside: Share of the conditions of every tracer outside the training ranges, ``(b,)``.
-        distance: Largest distance of its latents to those of training, ``(b,)``.
-        score: Extrapolation score of every tracer, ``(b,)``.
+        distance: See `Extrapolation`, ``(b,)``.
+        score: See `Extrapolation`, ``(b,)``.
         fallbacks: Steps whose projection needed the fall-back.
     """
 

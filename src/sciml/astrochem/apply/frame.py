@@ -1,12 +1,13 @@
 """Histories of different lengths, and data frames of them (t steps, S species)."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciml.astrochem.apply.emulator import AstroEmulator
+from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.physics.constants import PHYSICS
 from sciml.astrochem.physics.species import initial_abundances
 from sciml.core.extras import need
@@ -118,3 +119,37 @@ def predict_dataframe(
     columns.insert(0, "time", time)
     columns.insert(0, "tracer", tracer)
     return columns
+
+
+def far_away(emulator: AstroEmulator, table: TracerTable) -> dict[str, Any]:
+    """Where histories leave the conditions and states of the training tracers.
+
+    Args:
+        emulator: What is used.
+        table: Histories with abundances in the order of its species.
+
+    Returns:
+        By condition the extremes ``seen`` and the share of ``rows_outside``; the median and largest
+        ``distance`` of the tracers.
+    """
+    used = np.ones(len(table), dtype=bool)
+    used[table.ptr[:, 1] + table.ptr[:, 2] - 1] = False  # conditions of last rows are not used
+    physics = table.physics[used].astype(np.float64)
+    limits = np.array([emulator.ranges[name] for name in PHYSICS]).T
+    outside = ((physics < limits[0]) | (physics > limits[1])).mean(0)
+    seen = zip(physics.min(0).tolist(), physics.max(0).tolist(), strict=True)
+    distances = []
+    for places in by_length(table.ptr[:, 2].tolist()):
+        rows = table.ptr[places, 1][:, None] + np.arange(table.ptr[places[0], 2])
+        if rows.shape[1] > 1:
+            dt = emulator.checked_dt(np.diff(table.time[rows], axis=1))
+            start = table.abundances[rows[:, 0]]
+            far = emulator.extrapolation_score(table.physics[rows[:, :-1]], start, dt)
+            distances.append(far.distance)
+    distance = np.concatenate(distances)
+    return {
+        "seen": dict(zip(PHYSICS, seen, strict=True)),
+        "rows_outside": dict(zip(PHYSICS, outside.tolist(), strict=True)),
+        "distance": float(np.median(distance)),
+        "distance_max": float(distance.max()),
+    }

@@ -162,7 +162,7 @@ def _difference_table(summary: Mapping[str, Any]) -> Any:
         intervals = one["mae_dex_minus_baseline"].values()
         rows[name] = [f"{i['mean']:+.3f} [{i['low']:+.3f}, {i['high']:+.3f}]" for i in intervals]
     title = "mae_dex minus that of the baseline, 95 % interval over tracers"
-    return metric_table(title, rivals, rows)
+    return metric_table(title, rivals, rows, head="group")
 
 
 def _extrapolation_table(summary: Mapping[str, Any], reference: str) -> Any:
@@ -173,7 +173,8 @@ def _extrapolation_table(summary: Mapping[str, Any], reference: str) -> Any:
         cells = [f"{100 * far['conditions_outside']:.2f} %"]
         cells += [f"{far[key]:.3g}" for key in ("distance", "score", "auroc")]
         rows[name] = [*cells, str(one["projection_fallbacks"])]
-    return metric_table(f"extrapolation; AUROC against {reference}", heads, rows)
+    title = f"extrapolation; AUROC against {reference}"
+    return metric_table(title, heads, rows, head="group")
 
 
 def _show_speed(emulator: AstroEmulator, table: TracerTable) -> dict[str, Any]:
@@ -188,9 +189,9 @@ def _show_speed(emulator: AstroEmulator, table: TracerTable) -> dict[str, Any]:
         for one in speeds
     }
     known = "" if solver is None else f"; solver {1e3 * solver[0]:.3g} CPU ms a step, {solver[1]}"
-    title = f"cells a call, {torch.get_num_threads()} threads{known}"
+    title = f"speed, {torch.get_num_threads()} threads{known}"
     heads = ["cells/s", "cells/CPU s", "times the solver"]
-    show(metric_table(title, heads, rows))
+    show(metric_table(title, heads, rows, head="call, cells"))
     return {
         "cells": [one._asdict() for one in speeds],
         "solver_cpu_seconds": None if solver is None else solver[0],
