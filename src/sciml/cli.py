@@ -92,12 +92,12 @@ def overview() -> str:
     """The page of ``sciml --help``: all verbs with one line each."""
     lines = [f"sciml {version('sciml')}: scientific machine learning from one command line"]
     lines += ["", "training"]
-    lines += [f"  sciml {verb:<15}{text}" for verb, text in TRAINING.items()]
+    lines += [f"  sciml {verb:<20}{text}" for verb, text in TRAINING.items()]
     lines += ["", "checkpoints"]
-    lines += [f"  sciml {verb:<15}{text}" for verb, text in verbs(COMMON).items()]
+    lines += [f"  sciml {verb:<20}{text}" for verb, text in verbs(COMMON).items()]
     for domain, text in DOMAINS.items():
         lines += ["", f"{domain}: {text}"]
-        lines += [f"  sciml {f'{domain} {v}':<15}{t}" for v, t in verbs(domain).items()]
+        lines += [f"  sciml {f'{domain} {v}':<20}{t}" for v, t in verbs(domain).items()]
     lines += [
         "",
         "Every verb explains itself with --help. A first run:",
