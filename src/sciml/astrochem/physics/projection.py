@@ -115,9 +115,9 @@ class ElementProjection(nn.Module):
         wanted = totals.double()
         start = self._start(abundance, wanted)
         result = self._share(start, wanted)
-        good = self._residual(result, wanted) < self.agreed
+        good = self._agrees(result, wanted)
         second = self._kl(start, wanted)
-        fair = self._residual(second, wanted) < self.agreed
+        fair = self._agrees(second, wanted)
         second = torch.where(fair[:, None], second, self._dilute(start, wanted))
         result = torch.where(good[:, None], result, second)
         return torch.clamp(result, min=self.floor).to(abundance.dtype)
@@ -211,11 +211,19 @@ class ElementProjection(nn.Module):
         slope = ((weight * state) @ self.pairs).reshape(-1, size, size)
         return _solve(slope, gap, kept)
 
+    def _agrees(self, state: Tensor, wanted: Tensor) -> Tensor:
+        # not by the largest difference: where programs run, the maximum of NaN and 0 may be 0
+        return (self._gaps(state, wanted) < self.agreed).all(-1)
+
     def _residual(self, state: Tensor, wanted: Tensor) -> Tensor:
+        return self._gaps(state, wanted).amax(-1)
+
+    def _gaps(self, state: Tensor, wanted: Tensor) -> Tensor:
+        """Relative difference of every total, ``(b, E)``."""
         elements = self.matrix.shape[1]
         goal = wanted[:, :elements]
         gap = (state @ self.matrix - goal).abs() / torch.clamp(goal, min=self.absent)
-        return torch.where(goal > self.absent, gap, torch.zeros_like(gap)).amax(-1)
+        return torch.where(goal > self.absent, gap, torch.zeros_like(gap))
 
 
 @torch.jit.unused
