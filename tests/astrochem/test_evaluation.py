@@ -76,7 +76,8 @@ def test_the_projection_is_what_conserves(emulator: AstroEmulator) -> None:
 
 def test_predictions_that_are_not_finite_are_counted(emulator: AstroEmulator) -> None:
     with torch.no_grad():
-        emulator.task.net.fall.bias.fill_(math.nan)
+        for parameter in emulator.task.net.parameters():
+            parameter.fill_(math.nan)
     found = judge(emulator, tracers(), {}, "test")
     assert found.metrics["emulator"]["nonfinite"] == found.steps * len(SPECIES)
     assert found.metrics["reconstruction"]["nonfinite"] == 0

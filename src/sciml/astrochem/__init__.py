@@ -1,5 +1,6 @@
 """Emulators of astrochemical reaction networks."""
 
+from sciml.astrochem.apply import AstroEmulator, CellStepper, EmulatorEnsemble
 from sciml.astrochem.data import AbundanceData, SequenceData
 from sciml.astrochem.net import (
     AutoencoderNet,
@@ -17,8 +18,11 @@ LINKS = {"species": "species", "elements": "elements", "net.init_args.input_dim"
 __all__ = [
     "AbundanceData",
     "AdaptiveDropout",
+    "AstroEmulator",
     "AutoencoderNet",
     "AutoencoderTask",
+    "CellStepper",
+    "EmulatorEnsemble",
     "EmulatorNet",
     "EmulatorTask",
     "FlowMap",

@@ -197,8 +197,8 @@ class LinearStep(Baseline):
         self,
         lo: float = 1e-20,
         hi: float = 1.0,
-        components: int = 64,
-        ridge: float = 1e-4,
+        components: int = 32,
+        ridge: float = 1e-3,
     ) -> None:
         super().__init__(lo, hi)
         self.components = components
