@@ -13,12 +13,13 @@ import pytest
 import yaml
 from repository import ROOT, described, tracked
 
-from sciml.cli import DOMAINS, TRAINING, main, verb_function, verbs
+from sciml.cli import COMMON, DOMAINS, TRAINING, main, verb_function, verbs
 
 CPU = ["-c", "configs/trainer/cpu.yaml"]
 DEMO = ["-c", "configs/hip/demo.yaml"]
 PAGES = [path for path in tracked() if path.suffix == ".md"]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+EXPERIMENTS = [path for path in CONFIGS if path.parent.name in DOMAINS]
 FENCE = re.compile(r"^ *```(?:bash|console)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(sciml [^`…|<]+)`")
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
@@ -94,11 +95,11 @@ def test_shown_command_is_accepted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for flag, value in pairwise(words):
-        if flag in {"-c", "--config"} and not value.startswith(("configs/", "hip/")):
+        if flag in {"-c", "--config"} and not value.startswith(("configs/", "hip/", "astrochem/")):
             own = tmp_path / value  # a file of the reader's
             own.parent.mkdir(parents=True, exist_ok=True)
             own.write_text("{}\n")
-    known = {*TRAINING, *DOMAINS, "--help", "--version"}
+    known = {*TRAINING, *DOMAINS, *verbs(COMMON), "--help", "--version"}
     assert not words or words[0] in known, page
     if words[:1] and words[0] in DOMAINS and len(words) > 1:
         assert words[1] in verbs(words[0]), page
@@ -118,7 +119,9 @@ def settings_of(tree: object, path: str = "") -> set[str]:
 
 
 def test_named_settings_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    known = settings_of(yaml.safe_load(accepted(["fit", *CPU, *DEMO], capsys)))
+    known: set[str] = set()
+    for path in EXPERIMENTS:
+        known |= settings_of(yaml.safe_load(accepted(["fit", *CPU, "-c", name_of(path)], capsys)))
     groups = "model|data|trainer|ema|step_seed|requeue|predictions"
     named = re.compile(rf"(?<![\w.])(?:--)?((?:{groups})(?:\.[a-zA-Z_]\w*)+)(?![\w.*/(]|\.py)")
     for page in PAGES:
@@ -156,7 +159,7 @@ def test_every_domain_has_a_demo() -> None:
         assert (ROOT / "docs" / f"{domain}.md").exists()
 
 
-VERBS = [(domain, verb) for domain in DOMAINS for verb in verbs(domain)]
+VERBS = [(domain, verb) for domain in (COMMON, *DOMAINS) for verb in verbs(domain)]
 
 
 @pytest.mark.parametrize(("domain", "verb"), VERBS)
@@ -168,7 +171,7 @@ def test_verb_describes_every_flag(domain: str, verb: str) -> None:
 
 def test_readme_lists_every_verb() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    wanted = [*TRAINING, *(f"{domain} {verb}" for domain, verb in VERBS)]
+    wanted = [*TRAINING, *(f"{domain} {verb}".strip() for domain, verb in VERBS)]
     assert not [verb for verb in wanted if f"`sciml {verb}" not in text]
 
 
