@@ -1,8 +1,10 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from metric_ranks import measure, measure_share
 from torch import Tensor
 
 from sciml.astrochem.metrics import (
@@ -257,3 +259,14 @@ def test_separation_is_the_chance_that_an_outsider_scores_higher() -> None:
     pairs = outside[:, None] - inside
     chance = (pairs > 0).mean() + 0.5 * (pairs == 0).mean()
     assert separation(inside, outside) == pytest.approx(chance, rel=1e-12)
+
+
+@pytest.mark.ddp
+def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(measure_share, (str(tmp_path),), nprocs=2)
+    expected = {name: value.item() for name, value in measure(0, 7).compute().items()}
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert {name: value.item() for name, value in found.items()} == pytest.approx(
+            expected, rel=1e-12
+        )
