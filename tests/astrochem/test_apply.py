@@ -315,3 +315,13 @@ def test_wrong_data_frames_are_named(emulator: AstroEmulator) -> None:
     frame["time"], frame["tracer"] = STEP * np.arange(4), [0, 1, 0, 1]
     with pytest.raises(ValueError, match="rows of a tracer do not follow one another"):
         emulator.predict_dataframe(frame)
+
+
+def test_elements_are_conserved_beside_the_charge_for_absurd_starts() -> None:
+    task = tiny_task()
+    task.projection.set_charge(task.charge)  # what a training set that conserves charge asks for
+    physics, _ = histories()
+    start = 10 ** np.random.default_rng(0).uniform(-30, 0, (5, len(SPECIES)))
+    found = AstroEmulator(task, dtype=torch.float64).emulate(physics, start)
+    assert conservation(found, start) < 1e-12
+    assert (found > 0).all()

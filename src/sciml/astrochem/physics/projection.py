@@ -75,7 +75,7 @@ class ElementProjection(nn.Module):
         self.register_buffer("rows", matrix, persistent=False)
         self.register_buffer("pairs", matrix, persistent=False)
         self.register_buffer("ceiling", inverse, persistent=False)
-        self.register_buffer("atoms", _atoms(matrix, charge), persistent=False)
+        self.register_buffer("atoms", matrix, persistent=False)
         self.set_charge(charge)
 
     @torch.jit.unused
@@ -88,6 +88,7 @@ class ElementProjection(nn.Module):
         extra = [] if charge is None else [charge.to(self.matrix)[:, None]]
         self.rows = torch.cat([self.matrix, *extra], 1)
         self.pairs = (self.rows[:, :, None] * self.rows[:, None, :]).flatten(1)
+        self.atoms = _atoms(self.matrix, None if charge is None else charge.to(self.matrix))
 
     def totals(self, abundance: Tensor) -> Tensor:
         """Atoms of every element (and, where it is kept, the net charge) per H nucleus.
