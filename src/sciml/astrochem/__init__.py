@@ -1,7 +1,6 @@
 """Emulators of astrochemical reaction networks."""
 
 from sciml.astrochem.apply import AstroEmulator, CellStepper, EmulatorEnsemble
-from sciml.astrochem.apply import AstroEmulator, CellStepper, EmulatorEnsemble
 from sciml.astrochem.data import AbundanceData, SequenceData
 from sciml.astrochem.net import (
     AutoencoderNet,
@@ -20,12 +19,9 @@ __all__ = [
     "AbundanceData",
     "AdaptiveDropout",
     "AstroEmulator",
-    "AstroEmulator",
     "AutoencoderNet",
     "AutoencoderTask",
     "CellStepper",
-    "CellStepper",
-    "EmulatorEnsemble",
     "EmulatorEnsemble",
     "EmulatorNet",
     "EmulatorTask",
