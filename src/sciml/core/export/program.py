@@ -79,8 +79,9 @@ def export(
         with quiet():
             kind.write(request, part)
             errors = _compare(part, format, example)
-        _check_errors(errors, example.tolerance[dtype], f"{format} of {what}")
-        described |= {"errors": errors, "tolerance": example.tolerance[dtype]}
+        tolerance = max(example.tolerance[dtype], kind.accuracy)
+        _check_errors(errors, tolerance, f"{format} of {what}")
+        described |= {"errors": errors, "tolerance": tolerance}
         described["program"] = _digest(part) | {"file": path.name}
         part.replace(path)
     finally:
