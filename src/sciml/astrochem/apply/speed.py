@@ -49,13 +49,14 @@ def measure_speed(
     """
     generator = torch.Generator().manual_seed(0)
     low, high = emulator.task.physics_range.log10()
-    start = emulator.encode(torch.from_numpy(initial_abundances(emulator.species))[None])
+    atoms = torch.from_numpy(initial_abundances(emulator.species))[None].to(emulator.device)
+    start = emulator.encode(atoms)
     task, found = emulator.task, []
     for batch in batches:
         draw = torch.rand((batch, 4), generator=generator, dtype=torch.float64)
         physics = 10 ** (low + (high - low) * draw.to(low))
         physics = physics.to(emulator.device, emulator.dtype)
-        latent = start.to(emulator.device, emulator.dtype).expand(batch, -1).contiguous()
+        latent = start.expand(batch, -1).contiguous()
         totals = task.projection.totals(emulator.decode(start)).expand(batch, -1)
 
         def step() -> torch.Tensor:
