@@ -1,5 +1,6 @@
 """The scripts in ``examples/`` run as they are."""
 
+import json
 import os
 import re
 import subprocess
@@ -37,6 +38,47 @@ def test_training_in_python(tmp_path: Path) -> None:
     assert checkpoint.is_relative_to(tmp_path)
     assert isinstance(load(checkpoint), HIPTask)
     assert "energy of water -" in out
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_pipeline_of_astrochem_ends_with_a_program_and_is_not_repeated(tmp_path: Path) -> None:
+    short = (
+        "--trainer.max_epochs=1 --trainer.check_val_every_n_epoch=1 "
+        "--trainer.enable_progress_bar=false --model.net.latent_dim=4 "
+    )
+    settings = {
+        "SCIML": f"{sys.executable} -m sciml",
+        "TRACERS": "6",
+        "STEPS": "5",
+        "WORKERS": "1",
+        "PARTS": "step",
+        "SPEED": "false",
+        "AUTOENCODER_FLAGS": short + "--data.samples_per_epoch=16 --data.batch_size=8",
+        "EMULATOR_FLAGS": short
+        + "--model.net.hidden=8 --data.window_schedule=[[0,3]] --data.windows.batches_per_epoch=2",
+    }
+    pipeline(tmp_path, settings)
+    work = tmp_path / "astrochem_pipeline"
+    described = json.loads((work / "step.pt2.json").read_text())
+    assert described["inputs"][0]["shape"] == ["b", 4]
+    assert (work / "evaluation" / "summary.json").exists()
+    assert "persistence" in (work / "evaluation" / "grav_steps.csv").read_text()
+    # every stage is there: nothing is started, and the command does not even exist
+    assert "step.pt2" in pipeline(tmp_path, settings | {"SCIML": "no-such-command"})
+
+
+def pipeline(folder: Path, settings: dict[str, str]) -> str:
+    done = subprocess.run(
+        [str(EXAMPLES / "astrochem_pipeline.sh")],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
