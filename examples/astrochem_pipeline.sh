@@ -72,7 +72,7 @@ if [[ ! -e $WORK/evaluation ]]; then # 4. whole histories of tracers that were n
 fi
 
 for part in $PARTS; do # 5. a step of latents, and one of abundances with exact elements
-  if [[ ! -e $WORK/$part.$FORMAT ]]; then
+  if [[ ! -e $WORK/$part.$suffix ]]; then
     $SCIML export "$emulator" --out "$WORK/$part.$suffix" --format "$FORMAT" --what "$part"
   fi
 done
