@@ -147,8 +147,21 @@ def _check_aoti() -> None:
 def _write_aoti(request: Request, path: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
+    # what a program in C can read without knowing JSON: names in their order, axes by name
+    ports = {
+        role: {port.name: ",".join(map(str, port.shape)) for port in listed}
+        for role, listed in (("input", request.example.inputs), ("output", request.example.outputs))
+    }
+    stored = {"sciml": json.dumps(request.metadata)}
+    for role, shapes in ports.items():
+        stored[f"{role}s"] = ",".join(shapes)
+        stored |= {f"{role}.{name}": shape for name, shape in shapes.items()}
     with torch.no_grad():
-        aoti_compile_and_package(request.capture(), package_path=str(path))
+        aoti_compile_and_package(
+            request.capture(),
+            package_path=str(path),
+            inductor_configs={"aot_inductor.metadata": stored},
+        )
 
 
 def _open_aoti(path: Path) -> Run:
