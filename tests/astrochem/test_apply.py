@@ -214,6 +214,25 @@ def test_distance_is_that_of_mahalanobis(emulator: AstroEmulator) -> None:
     np.testing.assert_allclose(found.distance, expected, rtol=1e-5)
 
 
+def test_score_sees_states_that_do_not_belong_to_their_conditions(
+    emulator: AstroEmulator,
+) -> None:
+    rng = np.random.default_rng(1)
+    size = LATENTS + 4
+    root = rng.normal(size=(size, size))
+    precision, mean = root @ root.T, rng.normal(size=size)
+    emulator.task.joint_precision.copy_(torch.from_numpy(precision))
+    emulator.task.joint_mean.copy_(torch.from_numpy(mean))
+    physics, start = histories()  # within the ranges: nothing is added for an excess
+    before = np.concatenate(
+        [emulator.encode(start)[:, None], emulator.rollout(physics, start)[:, :-1]], axis=1
+    )
+    joint = np.concatenate([before, np.log10(physics)], axis=2) - mean
+    expected = np.sqrt(np.einsum("bti,ij,btj->bt", joint, precision, joint).mean(1) / size)
+    found = emulator.extrapolation_score(physics, start)
+    np.testing.assert_allclose(found.score, expected, rtol=1e-5)
+
+
 def test_stepper_advances_in_place_like_a_rollout(emulator: AstroEmulator) -> None:
     physics, start = histories()
     stepper = CellStepper(emulator, chunk=2)

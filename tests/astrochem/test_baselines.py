@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sciml.astrochem.data.table import TracerTable, make_table
 from sciml.astrochem.metrics.baselines import (
     BASELINES,
     LinearStep,
@@ -10,7 +11,6 @@ from sciml.astrochem.metrics.baselines import (
     NearestHistories,
     Persistence,
 )
-from sciml.astrochem.data.table import TracerTable, make_table
 
 LENGTHS = (6, 9, 4, 7)
 

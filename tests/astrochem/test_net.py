@@ -35,8 +35,15 @@ def statistics(rows: Tensor) -> ChemistryStatistics:
 def latents(size: int) -> LatentStatistics:
     generator = torch.Generator().manual_seed(3)
     low = -torch.rand(size, generator=generator)
+    joint = torch.eye(size + 4).double()
     return LatentStatistics(
-        low, low + 2, low.double() + 1, torch.eye(size).double(), torch.full((size,), 0.1)
+        low,
+        low + 2,
+        low.double() + 1,
+        joint[:size, :size],
+        torch.zeros(size + 4).double(),
+        joint,
+        torch.full((size,), 0.1),
     )
 
 

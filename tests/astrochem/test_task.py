@@ -186,6 +186,10 @@ def test_latent_statistics_are_those_of_all_rows(
     assert torch.allclose(kept, together, atol=1e-6)
     assert torch.allclose(found.low, together.amin(0), atol=1e-6)
     assert torch.allclose(found.covariance, torch.cov(together.double().T, correction=0), atol=1e-6)
+    physics = torch.cat([torch.from_numpy(t.physics.copy()) for t in data.chunks("train")])
+    joint = torch.cat([together.double(), physics.double().log10()], 1)
+    assert torch.allclose(found.joint_mean, joint.mean(0), atol=1e-6)
+    assert torch.allclose(found.joint_covariance, torch.cov(joint.T, correction=0), atol=1e-6)
     assert torch.allclose(found.increment, torch.cat(steps).std(0, correction=0), rtol=1e-4)
 
 

@@ -40,8 +40,9 @@ class Extrapolation(NamedTuple, Generic[Kind]):
             numbers ``(b,)``.
         distance: Mahalanobis distance of the emulated latents to those of the training rows over
             ``√L``, root mean square over the history: about 1 inside, ``(b,)``.
-        score: Distance plus ten times the largest excess of a condition, in units of its training
-            range on a logarithmic scale, ``(b,)``; larger is farther.
+        score: The same distance of latents and conditions together, which also sees a state that
+            does not belong to its conditions, plus ten times the largest excess of a condition in
+            units of its training range on a logarithmic scale, ``(b,)``; larger is farther.
     """
 
     outside: Kind
@@ -328,9 +329,10 @@ class AstroEmulator:
         outside = (excess > 0).sum((1, 2))
         first = self._encode(starts)
         latents = self.task.net.rollout(first, histories, self._dt(dt, histories.shape[:2]))
-        distance = self.mahalanobis(torch.cat([first[:, None], latents], 1))
-        distance = distance.square().mean(1).sqrt()
-        score = distance + EXCESS * excess.amax((1, 2))
+        states = torch.cat([first[:, None], latents], 1)
+        distance = self.mahalanobis(states).square().mean(1).sqrt()
+        joint = self._joint_distance(states[:, :-1], histories).square().mean(1).sqrt()
+        score = joint + EXCESS * excess.amax((1, 2))
         values = (outside, distance, score)
         return Extrapolation(*(like(p, value[0] if single else value) for value in values))
 
@@ -340,9 +342,11 @@ class AstroEmulator:
         Args:
             latent: ``(..., L)``.
         """
-        gap = latent.double() - self.task.latent_mean.double()
-        square = ((gap @ self.task.latent_precision.double()) * gap).sum(-1)
-        return (square.clamp(min=0) / self.latent_dim).sqrt()
+        return _distance(latent.double(), self.task.latent_mean, self.task.latent_precision)
+
+    def _joint_distance(self, latent: Tensor, physics: Tensor) -> Tensor:
+        joint = torch.cat([latent.double(), physics.double().log10()], -1)
+        return _distance(joint, self.task.joint_mean, self.task.joint_precision)
 
     def predict_dataframe(
         self, frame: "pd.DataFrame", x0: NDArray[np.float64] | None = None
@@ -436,3 +440,10 @@ class AstroEmulator:
 def _check_steps(histories: Tensor) -> None:
     if not histories.shape[1]:
         raise ValueError("the histories have no steps; give conditions of at least one")
+
+
+def _distance(values: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+    """Mahalanobis distance over the root of the number of dimensions."""
+    gap = values - mean.double()
+    square = ((gap @ precision.double()) * gap).sum(-1)
+    return (square.clamp(min=0) / values.shape[-1]).sqrt()

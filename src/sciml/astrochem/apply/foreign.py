@@ -216,6 +216,9 @@ def build_task(
         task.physics_range.copy_(ranges)
         task.latent_mean.copy_((low + high) / 2)  # all that is known of the training latents
         task.latent_precision.copy_(torch.diag(4 / (high - low).square()))
+        bounds = torch.cat([torch.stack([low, high]).double(), ranges.log10()], 1)
+        task.joint_mean.copy_(bounds.mean(0))
+        task.joint_precision.copy_(torch.diag(4 / (bounds[1] - bounds[0]).square()))
     task.scaler.set_limits(scales.lo, scales.hi)
     return task.eval()
 

@@ -18,6 +18,8 @@ class LatentStatistics:
         high: Largest, ``(L,)``.
         mean: Mean, float64 ``(L,)``.
         covariance: Covariance, float64 ``(L, L)``.
+        joint_mean: Mean of the latents and the four log10 conditions, float64 ``(L + 4,)``.
+        joint_covariance: Covariance of these, float64 ``(L + 4, L + 4)``.
         increment: Standard deviation of the change over one step, ``(L,)``.
     """
 
@@ -25,6 +27,8 @@ class LatentStatistics:
     high: Tensor
     mean: Tensor
     covariance: Tensor
+    joint_mean: Tensor
+    joint_covariance: Tensor
     increment: Tensor
 
 

@@ -13,7 +13,7 @@ def rate_features(physics: Tensor) -> Tensor:
     """Quantities of order one that photo, cosmic-ray and thermal rates depend on.
 
     ``log10(G exp(-2 Av)) / 3`` between -8/3 and 1, ``exp(-Av)``, ``30 K / T - 1`` and
-    ``exp(-30 K / T)``.
+    ``exp(-30 K / T)``, at temperatures of 2 K at least.
 
     Args:
         physics: Density, field, Av, temperature in physical units, ``(..., 4)``.
@@ -24,7 +24,7 @@ def rate_features(physics: Tensor) -> Tensor:
     wide = physics.to(torch.promote_types(physics.dtype, torch.float32))
     field, visual, temperature = wide[..., 1], wide[..., 2], wide[..., 3]
     photo = torch.log10(field) - 0.8686 * torch.clamp(visual, max=12.0)  # 2 / ln 10
-    warmth = 30.0 / temperature
+    warmth = 30.0 / torch.clamp(temperature, min=2.0)  # nothing is colder than the background
     return torch.stack(
         [torch.clamp(photo, -8.0, 3.0) / 3, torch.exp(-visual), warmth - 1, torch.exp(-warmth)], -1
     )

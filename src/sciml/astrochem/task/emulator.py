@@ -97,6 +97,8 @@ class EmulatorTask(Task):
     physics_range: Tensor
     latent_mean: Tensor
     latent_precision: Tensor
+    joint_mean: Tensor
+    joint_precision: Tensor
 
     def __init__(
         self,
@@ -156,6 +158,9 @@ class EmulatorTask(Task):
         self.register_buffer("physics_range", unit)
         self.register_buffer("latent_mean", torch.zeros(latents))
         self.register_buffer("latent_precision", torch.eye(latents))
+        joint = torch.eye(latents + 4, dtype=torch.float64)  # nearly singular: needs the digits
+        self.register_buffer("joint_mean", torch.zeros_like(joint[0]))
+        self.register_buffer("joint_precision", joint)
 
     def _open(self, source: str | AutoencoderNet) -> AutoencoderNet:
         if isinstance(source, AutoencoderNet):
@@ -228,10 +233,9 @@ class EmulatorTask(Task):
         self.net.set_statistics(statistics, latents)
         self.physics_range.copy_(statistics.physics_range)
         self.latent_mean.copy_(latents.mean)
-        ridge = 1e-6 * latents.covariance.diagonal().mean().clamp(min=1e-12)
-        size = len(latents.mean)
-        stable = latents.covariance + ridge * torch.eye(size, dtype=torch.float64)
-        self.latent_precision.copy_(torch.linalg.inv(stable))
+        self.latent_precision.copy_(_precision(latents.covariance))
+        self.joint_mean.copy_(latents.joint_mean)
+        self.joint_precision.copy_(_precision(latents.joint_covariance))
 
     def _keep_charge(self, kept: bool) -> None:
         self.keeps_charge.fill_(kept)
@@ -458,6 +462,14 @@ def _check_sizes(
             "merged steps differ in length, which the network does not see; "
             "set --model.net.dt_input true or --model.merge_steps 1"
         )
+
+
+def _precision(covariance: Tensor) -> Tensor:
+    """Inverse of a covariance, made stable where there are fewer rows than directions."""
+    ridge = 1e-6 * covariance.diagonal().mean().clamp(min=1e-12)
+    unit = torch.eye(len(covariance), dtype=torch.float64)
+    precision: Tensor = torch.linalg.inv(covariance + ridge * unit)
+    return precision
 
 
 def _stack(parts: Sequence[Tensor]) -> Any:

@@ -18,6 +18,11 @@ class Table(Protocol):
     """Whole tracers of the training data."""
 
     @property
+    def physics(self) -> NDArray[np.float32]:
+        """Conditions in physical units, ``(n, 4)``."""
+        ...
+
+    @property
     def abundances(self) -> NDArray[np.float32]:
         """Abundances per H nucleus, ``(n, S)``."""
         ...
@@ -57,23 +62,27 @@ class LatentSums:
         self.low = torch.full((latent_dim,), torch.inf)
         self.high = torch.full((latent_dim,), -torch.inf)
         self.rows = self.steps = 0
-        self.sum = torch.zeros(latent_dim, dtype=torch.float64)
-        self.square = torch.zeros(latent_dim, latent_dim, dtype=torch.float64)
+        self.latent_dim = latent_dim
+        joint = latent_dim + 4
+        self.sum = torch.zeros(joint, dtype=torch.float64)
+        self.square = torch.zeros(joint, joint, dtype=torch.float64)
         self.change = torch.zeros(2, latent_dim, dtype=torch.float64)  # sum, sum of squares
 
-    def add(self, latent: Tensor, first: Tensor) -> None:
+    def add(self, latent: Tensor, physics: Tensor, first: Tensor) -> None:
         """Add whole tracers.
 
         Args:
             latent: ``(n, L)``.
+            physics: Conditions in physical units, ``(n, 4)``.
             first: Whether a row begins a tracer, ``(n,)``.
         """
         wide = latent.double()
         self.low = torch.minimum(self.low, latent.amin(0))
         self.high = torch.maximum(self.high, latent.amax(0))
-        self.rows += len(wide)
-        self.sum += wide.sum(0)
-        self.square += wide.t() @ wide
+        joint = torch.cat([wide, physics.double().log10()], 1)
+        self.rows += len(joint)
+        self.sum += joint.sum(0)
+        self.square += joint.t() @ joint
         steps = wide.diff(dim=0)[~first[1:]]
         self.steps += len(steps)
         self.change += torch.stack([steps.sum(0), steps.square().sum(0)])
@@ -84,7 +93,16 @@ class LatentSums:
         covariance = self.square / self.rows - torch.outer(mean, mean)
         drift, square = self.change / max(1, self.steps)
         increment = (square - drift.square()).clamp(min=0).sqrt()
-        return LatentStatistics(self.low, self.high, mean, covariance, increment.float())
+        own = slice(self.latent_dim)
+        return LatentStatistics(
+            self.low,
+            self.high,
+            mean[own],
+            covariance[own, own],
+            mean,
+            covariance,
+            increment.float(),
+        )
 
 
 def survey(
@@ -109,6 +127,6 @@ def survey(
         latent = encode_rows(torch.as_tensor(table.abundances), scaler, autoencoder, device)
         first = torch.zeros(len(latent), dtype=torch.bool)
         first[torch.as_tensor(table.ptr[:, 1])] = True
-        sums.add(latent, first)
+        sums.add(latent, torch.as_tensor(table.physics), first)
         kept += [latent] if keep else []
     return sums.statistics(), torch.cat(kept) if keep else None
