@@ -18,6 +18,7 @@ import yaml
 from engine import REPOSITORY, Bench, Check, environment
 from torch import Tensor
 
+PROGRAMS = ("onnx", "aoti")
 STATE = ("state_dict", "raw_state", "ema", "optimizer_states", "lr_schedulers")
 
 
@@ -31,12 +32,14 @@ class Case:
         metric: Monitored metric of the run.
         verbs: Verbs of the domain that the help has to list.
         wrong: Commands that must be refused, with a word the sentence has to hold.
+        parts: Parts of the network to export.
     """
 
     fit: Callable[[Bench], list[str]]
     metric: str
     verbs: list[str]
     wrong: Callable[[Bench], dict[str, tuple[list[str], str]]]
+    parts: list[str]
 
 
 def platform_checks(case: Case) -> dict[str, Check]:
@@ -58,6 +61,7 @@ def platform_checks(case: Case) -> dict[str, Check]:
         "7 one and two processes agree": lambda b: check_processes(b, case),
         "8 errors in one line": lambda b: check_errors(b, case),
         "9 checkpoints open safely": lambda b: check_checkpoints(b, case),
+        "10 export agrees at three sizes": lambda b: check_export(b, case),
         "11 rules, types, style": check_rules,
     }
 
@@ -353,6 +357,39 @@ def check_checkpoints(bench: Bench, case: Case) -> str:
     done = bench.sciml("test", "--ckpt_path", foreign, expect=2)
     assert "not part of sciml" in done.stderr, done.stderr
     return f"{len(files)} checkpoints open with weights_only=True; a foreign class is refused"
+
+
+def check_export(bench: Bench, case: Case) -> str:
+    """Every part as every kind of program says what the network says, at three sizes."""
+    best = base_run(bench, case) / "best.ckpt"
+    folder = bench.folder / "programs"
+    shutil.rmtree(folder, ignore_errors=True)
+    worst = []
+    for part in case.parts:
+        for kind in PROGRAMS:
+            out = folder / f"{part}_{kind}{'.onnx' if kind == 'onnx' else '.pt2'}"
+            bench.sciml("export", best, "--out", out, "--format", kind, "--what", part)
+            found = bench.json(out.with_name(f"{out.name}.json"))
+            assert len(found["errors"]) == 3, found["errors"]
+            error = max(value for size in found["errors"].values() for value in size.values())
+            assert error <= found["tolerance"], f"{part} as {kind} is off by {error:.1e}"
+            worst.append(f"{part} {kind} {error:.0e}")
+    shutil.rmtree(folder)
+    return "largest relative error: " + ", ".join(worst)
+
+
+def pytest_lines(*words: str) -> Check:
+    """A check that runs tests.
+
+    Args:
+        words: Files of tests, and flags of pytest.
+    """
+
+    def check(bench: Bench) -> str:
+        out = bench.run(sys.executable, "-m", "pytest", "-q", *words)
+        return out.strip().splitlines()[-1]
+
+    return check
 
 
 def check_rules(bench: Bench) -> str:

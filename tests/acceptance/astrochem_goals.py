@@ -1,0 +1,261 @@
+"""Accuracy of astrochem: the trained models beside their rivals, with the same budget.
+
+Every model is trained on one thread, autoencoder and emulator together in at most `BUDGET` CPU
+seconds, and judged with its last weights on whole tracers it has never seen.
+"""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from astrochem_small import logger
+from engine import REPOSITORY, Bench, cpu_seconds
+from numpy.typing import NDArray
+
+from sciml.astrochem import AstroEmulator
+from sciml.astrochem.apply.training import training_of
+from sciml.astrochem.data.files import read_table
+from sciml.astrochem.data.table import TracerTable
+from sciml.astrochem.metrics import paired_bootstrap, separation
+
+SHARED = Path(os.environ.get("SCIML_SHARED", REPOSITORY.parent / "shared")) / "data" / "astrochem"
+SETS = {
+    "embedded": (["embedded_train.h5"], "embedded_train.h5", "train"),
+    "uclchem": (["uclchem_grav.h5", "uclchem_extra.h5"], "uclchem_grav.h5", "val"),
+}  # files to train on, file and group to judge on
+BUDGET = 900  # CPU seconds
+STAGES = ("autoencoder", "flowmap")
+REFERENCE = ("reference_ae", "reference_emulator")
+HALF = "00:00:07:30"  # each stage of the reference: days, hours, minutes, seconds
+FAMILIES = ("collapse", "turbulent", "hotcore", "shock", "static")
+RIVALS = ("knn", "dmd", "mean", "persistence")
+
+
+def check_embedded(bench: Bench, seed: int) -> str:
+    """Default models on the set of the embedded network: accuracy, stability and cost."""
+    spent = train(bench, "embedded", seed)
+    found = tested(bench, model(bench, "embedded", seed))
+    rivals = ", ".join(f"{name} {found[f'test/{name}_mae_dex']:.2f}" for name in RIVALS)
+    dex, twofold = found["test/rollout_mae_dex"], found["test/rollout_frac_2x"]
+    unstable = found["test/rollout_unstable"]
+    text = (
+        f"mae_dex {dex:.4f} (autoencoder {found['test/reconstruction_mae_dex']:.4f}), within a "
+        f"factor of two {100 * twofold:.1f} %, unstable {unstable:g}; {rivals}; {spent:.0f} CPU-s"
+    )
+    assert dex <= 0.09, text
+    assert twofold >= 0.95, text
+    assert unstable == 0, text
+    assert found["test/rollout_nonfinite"] == 0, text
+    assert spent <= BUDGET, text
+    return text
+
+
+def check_reference(bench: Bench, name: str) -> str:
+    """The original recipe with the same budget, with its best weights: reported, no limit."""
+    spent = train_reference(bench, name)
+    own = judged(bench, name, reference(bench, name))["metrics"]
+    dex = own["emulator"]["mae_dex"]
+    return (
+        f"mae_dex {dex:.3f} (autoencoder {own['reconstruction']['mae_dex']:.3f}), within a factor "
+        f"of two {100 * own['emulator']['frac_2x']:.0f} %; {spent:.0f} CPU-s"
+    )
+
+
+def check_uclchem(bench: Bench, seed: int) -> str:
+    """Default models on the 333-species set, ahead of its rivals on every redrawing of tracers."""
+    spent = train(bench, "uclchem", seed)
+    found = judged(bench, "uclchem", model(bench, "uclchem", seed))
+    own, knn = found["metrics"]["emulator"], found["mae_dex_minus_baseline"]["knn"]
+    if not reference(bench, "uclchem").exists():
+        train_reference(bench, "uclchem")
+    if not errors_of(bench, reference(bench, "uclchem")):
+        judged(bench, "uclchem", reference(bench, "uclchem"))
+    ours = errors_of(bench, model(bench, "uclchem", seed))
+    other = errors_of(bench, reference(bench, "uclchem"))
+    assert ours.keys() == other.keys()
+    pairs = np.array([(ours[tracer], other[tracer]) for tracer in sorted(ours)])
+    gap = paired_bootstrap(pairs[:, 0], pairs[:, 1])
+    rivals = {model: round(values["mae_dex"], 2) for model, values in found["metrics"].items()}
+    text = (
+        f"mae_dex {own['mae_dex']:.3f} (goal 0.18, x > 1e-12: {own['mae_dex_major']:.3f}), within "
+        f"a factor of two {100 * own['frac_2x']:.0f} %, last step {own['last_step_dex']:.2f}; minus"
+        f" knn {knn['mean']:.2f} [{knn['low']:.2f}, {knn['high']:.2f}], minus reference "
+        f"{gap.mean:.2f} [{gap.low:.2f}, {gap.high:.2f}]; {rivals}; {spent:.0f} CPU-s"
+    )
+    assert own["mae_dex"] <= 0.23, text
+    assert own["unstable"] == 0, text
+    assert knn["high"] < 0, text
+    assert gap.high < 0, text
+    assert spent <= BUDGET, text
+    return text
+
+
+def check_long(bench: Bench) -> str:
+    """Rollouts three times as long as the training tracers."""
+    data = generated(bench, "grav", tracers=12, steps=298)
+    out = bench.folder / "evaluate_long"
+    shutil.rmtree(out, ignore_errors=True)
+    bench.sciml(
+        "astrochem", "evaluate", trained(bench), "--data", data, "--out", out, "--speed", "false",
+        "--baselines", "persistence,knn",
+    )  # fmt: skip
+    found = bench.json(out / "summary.json")["grav"]["metrics"]
+    own = found["emulator"]
+    text = (
+        f"mae_dex {own['mae_dex']:.3f}, last step {own['last_step_dex']:.3f}, knn "
+        f"{found['knn']['mae_dex']:.2f}, unstable {own['unstable']:.2f}, 12 tracers of 298 steps"
+    )
+    assert own["nonfinite"] == 0, text
+    assert own["mae_dex"] <= 0.25, text
+    return text
+
+
+def check_extrapolation(bench: Bench) -> str:
+    """Other families are told apart from unseen tracers of the training family, and stay sane."""
+    torch.set_num_threads(1)
+    os.chdir(REPOSITORY)
+    emulator = AstroEmulator.from_checkpoint(trained(bench))
+    training = training_of(trained(bench), emulator)
+    assert training is not None
+    assert training.validation is not None
+    inside = _scores(emulator, training.validation)
+    text, wrong = [], []
+    for family in FAMILIES:
+        table = read_table(generated(bench, family, tracers=8, steps=100))[family]
+        area = separation(inside, _scores(emulator, table))
+        worst = _worst_total(emulator, table)
+        text.append(f"{family} {area:.2f}")
+        wrong += [f"{family} AUROC {area:.2f}"] if area < 0.9 else []
+        wrong += [f"{family} totals off by {worst:.1e}"] if not worst <= 1e-6 else []
+    assert not wrong, f"{'; '.join(wrong)} ({', '.join(text)})"
+    return f"AUROC {', '.join(text)}; outputs finite, positive, element totals within 1e-6"
+
+
+def train(bench: Bench, name: str, seed: int) -> float:
+    """Both stages of the default models, from the beginning.
+
+    Returns:
+        CPU seconds of both.
+    """
+    folder = bench.folder / f"{name}_{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    seeds = [f"--seed_everything={seed}", f"--data.seed={seed}"]
+    begin = cpu_seconds()
+    flags: list[str] = []
+    for stage in STAGES:
+        _fit(bench, folder, name, stage, [*seeds, *flags])
+        flags = [f"--model.autoencoder={folder / stage / 'checkpoints' / 'last.ckpt'}"]
+    return cpu_seconds() - begin
+
+
+def train_reference(bench: Bench, name: str) -> float:
+    """Both stages of the original recipe within the same time.
+
+    Returns:
+        CPU seconds of both.
+    """
+    folder = bench.folder / f"{name}_reference"
+    shutil.rmtree(folder, ignore_errors=True)
+    begin = cpu_seconds()
+    flags: list[str] = []
+    for stage in REFERENCE:
+        limit = [f"--trainer.max_time={HALF}", "--seed_everything=0"]
+        _fit(bench, folder, name, stage, [*limit, *flags])
+        flags = [f"--model.autoencoder={folder / stage / 'checkpoints' / 'best.ckpt'}"]
+    return cpu_seconds() - begin
+
+
+def model(bench: Bench, name: str, seed: int) -> Path:
+    """Last weights of a default model."""
+    return bench.folder / f"{name}_{seed}" / STAGES[-1] / "checkpoints" / "last.ckpt"
+
+
+def reference(bench: Bench, name: str) -> Path:
+    """Best weights of the original recipe."""
+    return bench.folder / f"{name}_reference" / REFERENCE[-1] / "checkpoints" / "best.ckpt"
+
+
+def trained(bench: Bench) -> Path:
+    """The default model of the embedded network; trained if it is not there."""
+    path = model(bench, "embedded", 0)
+    if not path.exists():
+        train(bench, "embedded", 0)
+    return path
+
+
+def tested(bench: Bench, checkpoint: Path) -> dict[str, float]:
+    """Metrics of ``sciml test``."""
+    folder = checkpoint.parents[1]
+    bench.sciml("test", "--ckpt_path", checkpoint, *logger(folder, "test_run"))
+    found: dict[str, float] = bench.json(folder / "test_run" / "test" / "summary.json")["metrics"]
+    return found
+
+
+def judged(bench: Bench, name: str, checkpoint: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """What ``sciml astrochem evaluate`` says of the tracers that were not trained on."""
+    _, file, group = SETS[name]
+    out = checkpoint.parents[1] / "evaluate"
+    shutil.rmtree(out, ignore_errors=True)
+    bench.sciml(
+        "astrochem", "evaluate", checkpoint, "--data", SHARED / file, "--groups", group,
+        "--out", out, "--speed", "false",
+    )  # fmt: skip
+    found: dict[str, dict[str, dict[str, float]]] = bench.json(out / "summary.json")[group]
+    return found
+
+
+def errors_of(bench: Bench, checkpoint: Path) -> dict[int, float]:
+    """mae_dex of every tracer that `judged` wrote, empty before that."""
+    files = list((checkpoint.parents[1] / "evaluate").glob("*_tracers.csv"))
+    if not files:
+        return {}
+    with files[0].open() as file:
+        return {int(row["tracer"]): float(row["mae_dex"]) for row in csv.DictReader(file)}
+
+
+def generated(bench: Bench, family: str, tracers: int, steps: int) -> Path:
+    """Tracers of a family; made once."""
+    path = bench.folder / f"{family}_{steps}.h5"
+    if not path.exists():
+        bench.sciml(
+            "astrochem", "generate", "--out", path, "--family", family, "--seed", "77",
+            "--tracers", str(tracers), "--steps", str(steps),
+        )  # fmt: skip
+    return path
+
+
+def _fit(bench: Bench, folder: Path, name: str, stage: str, flags: list[str]) -> None:
+    paths = [SHARED / file for file in SETS[name][0]]
+    for path in paths:
+        assert path.exists(), f"{path} is not there"
+    bench.sciml(
+        "fit", "-c", "configs/trainer/cpu.yaml", "-c", f"configs/astrochem/{stage}.yaml",
+        f"--data.path=[{','.join(map(str, paths))}]",
+        f"--data.store.artefacts={bench.folder / 'artefacts'}",
+        "--trainer.enable_progress_bar=false", *logger(folder, stage), *flags,
+    )  # fmt: skip
+
+
+def _scores(emulator: AstroEmulator, table: TracerTable) -> NDArray[np.float32]:
+    """Extrapolation score of every tracer; all have the same length."""
+    physics, abundances = _histories(table)
+    return emulator.extrapolation_score(physics[:, :-1], abundances[:, 0]).score
+
+
+def _worst_total(emulator: AstroEmulator, table: TracerTable) -> float:
+    """Largest relative error of an element's total; infinite if an abundance is impossible."""
+    physics, abundances = _histories(table)
+    found = emulator.emulate(physics[:, :-1], abundances[:, 0]).astype(np.float64)
+    if not np.isfinite(found).all() or found.min() <= 0:
+        return float("inf")
+    matrix = emulator.task.matrix.double().numpy()
+    totals = (abundances[:, :1].astype(np.float64)) @ matrix
+    return float(np.abs(found @ matrix / totals - 1).max())
+
+
+def _histories(table: TracerTable) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rows = table.ptr[:, 1, None] + np.arange(table.ptr[0, 2])
+    return table.physics[rows], table.abundances[rows]
