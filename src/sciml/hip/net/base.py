@@ -30,8 +30,7 @@ class HIPNet(nn.Module, HyperparametersMixin, ABC):
       ``nbr_mask (n, k)`` bool whether they are real
     - ``pair_i, pair_j (p,)`` int64 all pairs i < j of atoms of the same molecule
     - ``atoms (b, m)`` int64, only in exported programs: index of the atoms of every molecule, n
-      beyond its last. Then no step depends on values, nothing is checked, and molecules with an
-      unknown element become NaN
+      beyond its last. Then no step depends on values, and nothing is checked
 
     The output, in the dtype of the parameters but for the energies; F = -∂E/∂x:
 
@@ -211,9 +210,7 @@ class EnergyScale(nn.Module):
         """
         energy = atoms.double() * self.scale + self.shift
         constants = self.e0[species]
-        if "atoms" in batch:
-            constants = torch.where(species < 0, torch.nan, constants)
-        elif bool(constants.isnan().any()):
+        if "atoms" not in batch and bool(constants.isnan().any()):
             number = int(batch["z"][constants.isnan()][0])
             raise ValueError(
                 f"element {chemical_symbols[number]} (Z = {number}) has no reference energy: the "

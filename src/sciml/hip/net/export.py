@@ -6,11 +6,13 @@ Shapes: b molecules, n atoms, m atoms in the largest molecule, k neighbours, p p
 from collections.abc import Sequence
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from sciml.core.export.ports import ExportInputs, Port, Sample
 from sciml.core.graph import all_pairs, neighbor_table
 from sciml.hip.net.base import Batch, HIPNet
+from sciml.hip.physics.layout import pad_by_molecule
 
 INPUTS = (
     Port("z", ("n",), "", "atomic numbers"),
@@ -43,11 +45,18 @@ class Program(nn.Module):
         outputs: Names of the outputs of the network, in the order wanted.
     """
 
+    known: Tensor
+
     def __init__(self, net: HIPNet, outputs: tuple[str, ...]) -> None:
         super().__init__()
         net.freeze()
         self.net = net
         self.outputs = outputs
+        elements = net.trained_elements()
+        self.stand_in = elements[0]  # for unknown elements
+        known = torch.zeros(len(chemical_symbols), dtype=torch.bool)
+        known[list(elements)] = True
+        self.register_buffer("known", known)
 
     def forward(
         self, z: Tensor, pos: Tensor, atoms: Tensor, nbr: Tensor, pair_i: Tensor, pair_j: Tensor
@@ -68,11 +77,12 @@ class Program(nn.Module):
         """
         own = torch.arange(z.shape[0], device=z.device)  # len() would fix the number
         ends = (atoms < z.shape[0]).sum(1).cumsum(0)
-        unknown = self.net._species[z] < 0
+        known = self.known[z]
+        molecule = (own[:, None] >= ends).sum(1)
         batch: Batch = {
-            "z": z,
-            "pos": torch.where(unknown[:, None], torch.nan, pos),
-            "batch": (own[:, None] >= ends).sum(1),
+            "z": torch.where(known, z, self.stand_in),
+            "pos": pos,
+            "batch": molecule,
             "ptr": torch.cat([torch.zeros_like(ends[:1]), ends]),
             "atoms": atoms,
             "nbr": nbr,
@@ -81,7 +91,11 @@ class Program(nn.Module):
             "pair_j": pair_j,
         }
         found = self.net(batch, hessian="hessian" in self.outputs, forces="forces" in self.outputs)
-        return tuple(found[name] for name in self.outputs)
+        good = pad_by_molecule((~known)[:, None], batch).sum((1, 2)) == 0
+        by_row = {"forces": good[molecule][:, None], "hessian": good[:, None, None]}
+        return tuple(
+            torch.where(by_row.get(name, good), found[name], torch.nan) for name in self.outputs
+        )
 
 
 def describe(net: HIPNet, what: str) -> ExportInputs:

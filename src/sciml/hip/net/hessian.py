@@ -155,10 +155,10 @@ class NodeProjection(nn.Module):
         return Nodes(scalars.squeeze(1), vectors, tensors)
 
     def _combine(self, features: list[Tensor]) -> Tensor:
+        if self.layers == "last" or (self.layers == "concat" and len(features) == 1):
+            return features[-1]
         if self.layers == "concat":
             return torch.cat(features, dim=2)
-        if self.layers == "last":
-            return features[-1]
         if self.layers == "mean":
             return torch.stack(features).mean(0)
         assert isinstance(self.mixture, Tensor)
