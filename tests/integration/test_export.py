@@ -1,13 +1,16 @@
 """Networks of every domain as programs that agree with them at three sizes."""
 
+import importlib.util
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from samples import small_net
 from tiny_emulators import ATOMS, BASE, LATENTS, SPECIES, tiny_task, write_checkpoint
 
@@ -16,10 +19,13 @@ from sciml.astrochem import AutoencoderTask, EmulatorTask, FlowMap
 from sciml.cli import main
 from sciml.core.export import export
 from sciml.hip import HIPTask
+from sciml.hip.data.batch import collate
+from sciml.hip.data.record import Record
 from sciml.hip.net import HessianHead, Radial
 
 pytestmark = [pytest.mark.export, pytest.mark.integration]
 HYDROGEN_OXYGEN = (1, 8)
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hip_onnx.py"
 
 
 def small_task(**arguments: Any) -> HIPTask:
@@ -38,8 +44,8 @@ def largest_error(found: dict[str, Any]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "arguments"),
-    [("pt2", {}), ("onnx", {}), ("aoti", {"num_interactions": 1})],
-    ids=["pt2", "onnx", "aoti"],
+    [("pt2", {}), ("aoti", {"num_interactions": 1})],
+    ids=["pt2", "aoti"],
 )
 def test_hessians_agree(format: Any, arguments: dict[str, Any], tmp_path: Path) -> None:
     found = export(small_task(**arguments), tmp_path / "program", format)
@@ -49,6 +55,26 @@ def test_hessians_agree(format: Any, arguments: dict[str, Any], tmp_path: Path) 
     ]
     assert found["sizes"]["b"]["smaller"] == 1
     assert largest_error(found) < 1e-5
+
+
+@pytest.mark.slow
+def test_example_gets_hessians_with_onnx_runtime(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the export extra")
+    task, program, molecule = small_task(), tmp_path / "net.onnx", tmp_path / "water.xyz"
+    assert largest_error(export(task, program, "onnx")) < 1e-5
+    positions = [[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]]  # Å
+    ase.io.write(molecule, Atoms("OH2", positions))
+
+    spec = importlib.util.spec_from_file_location("hip_onnx", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    found = example.evaluate(program, molecule)
+
+    record = Record(np.array([8, 1, 1]), np.array(positions))
+    for name, expected in task.eval()(collate([record], task.net.cutoff)).items():
+        assert torch.allclose(torch.from_numpy(found[name]), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
