@@ -37,7 +37,7 @@ RIVALS = ("knn", "dmd", "mean", "persistence")
 def check_embedded(bench: Bench, seed: int) -> str:
     """Default models on the set of the embedded network: accuracy, stability and cost."""
     spent = train(bench, "embedded", seed)
-    found = tested(bench, model(bench, "embedded", seed))
+    found = metrics_of_test(bench, model(bench, "embedded", seed))
     rivals = ", ".join(f"{name} {found[f'test/{name}_mae_dex']:.2f}" for name in RIVALS)
     dex, twofold = found["test/rollout_mae_dex"], found["test/rollout_frac_2x"]
     unstable = found["test/rollout_unstable"]
@@ -186,7 +186,7 @@ def trained(bench: Bench) -> Path:
     return path
 
 
-def tested(bench: Bench, checkpoint: Path) -> dict[str, float]:
+def metrics_of_test(bench: Bench, checkpoint: Path) -> dict[str, float]:
     """Metrics of ``sciml test``."""
     folder = checkpoint.parents[1]
     bench.sciml("test", "--ckpt_path", checkpoint, *logger(folder, "test_run"))

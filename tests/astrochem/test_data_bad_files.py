@@ -27,7 +27,7 @@ def rename(group: h5py.Group, old: str, new: str) -> None:
     group["columns"] = np.array([label.encode() for label in labels])
 
 
-def refused(path: Path, sentence: str) -> None:
+def check_refused(path: Path, sentence: str) -> None:
     """Reading stops with one sentence that names the file."""
     with pytest.raises(ValueError, match=sentence) as caught:
         read_table(path)
@@ -45,7 +45,7 @@ def test_filter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         plist.set_chunk((4, 13))
         plist.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)  # blosc, as PyTables writes it
         h5py.h5d.create(file["large"].id, b"data", h5py.h5t.NATIVE_FLOAT, space, plist)
-    refused(path, "data of group large of .* is compressed with blosc, which h5py cannot read")
+    check_refused(path, "data of group large of .* is compressed with blosc, which h5py cannot read")
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_filter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 )
 def test_missing_column_is_named(label: str, column: str, tmp_path: Path) -> None:
     path = change(plain(tmp_path), lambda group: rename(group, label, "zeta"))
-    refused(path, f"group large of .* has no column {column}; it has ")
+    check_refused(path, f"group large of .* has no column {column}; it has ")
 
 
 def test_name_that_does_not_parse_is_named(tmp_path: Path) -> None:
     path = change(plain(tmp_path), lambda group: rename(group, "CO", "Qx7"))
-    refused(path, "neither conditions nor species of the elements H HE .*: Qx7; rename")
+    check_refused(path, "neither conditions nor species of the elements H HE .*: Qx7; rename")
 
 
 def test_species_in_two_spellings_are_named(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_species_in_two_spellings_are_named(tmp_path: Path) -> None:
         rename(group, "C", "CH4O")
 
     path = change(plain(tmp_path), spell)
-    refused(path, "has the species CH4O twice, as CH3OH and CH4O; remove one")
+    check_refused(path, "has the species CH4O twice, as CH3OH and CH4O; remove one")
 
 
 @pytest.mark.parametrize("time", [1e4, 0.0, np.nan])
@@ -75,14 +75,14 @@ def test_time_that_does_not_increase_is_located(time: float, tmp_path: Path) -> 
     table = sample_table(numbers=(7, 3, 11))
     table.time[7] = time  # row 2 of the second tracer
     path = write_plain(tmp_path / "a.h5", {"large": table})
-    refused(path, "time of tracer 3 in group large of .* does not increase at its row 2: ")
+    check_refused(path, "time of tracer 3 in group large of .* does not increase at its row 2: ")
 
 
 def test_condition_without_logarithm_is_located(tmp_path: Path) -> None:
     table = sample_table(numbers=(7, 3, 11))
     table.values[13, 1] = 0
     path = write_plain(tmp_path / "a.h5", {"large": table})
-    refused(path, r"Radfield is 0 in row 1 of tracer 11 in group large of .* \(1 conditions")
+    check_refused(path, r"Radfield is 0 in row 1 of tracer 11 in group large of .* \(1 conditions")
 
 
 def test_matrix_that_disagrees_is_refused(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_matrix_that_disagrees_is_refused(tmp_path: Path) -> None:
         group["stoichiometric_matrix"][4, 2] = 2
 
     change(path, spoil)
-    refused(path, "stored stoichiometric matrix disagrees with the names of CO;")
+    check_refused(path, "stored stoichiometric matrix disagrees with the names of CO;")
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9])
@@ -107,19 +107,19 @@ def test_file_that_is_cut_short_is_refused(kept: float, tmp_path: Path) -> None:
     path = plain(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    refused(path, "is damaged or cut short, copy it again")
+    check_refused(path, "is damaged or cut short, copy it again")
 
 
 def test_array_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     path = write_array(tmp_path / "large.npy", sample_table())
     path.write_bytes(path.read_bytes()[:-8])
-    refused(path, "is cut short: it has fewer than its 16 rows")
+    check_refused(path, "is cut short: it has fewer than its 16 rows")
 
 
 def test_array_without_names_is_refused(tmp_path: Path) -> None:
     path = write_array(tmp_path / "large.npy", sample_table())
     (tmp_path / "large_columns.json").write_text('{"0": "Index"}')
-    refused(path, "does not name the columns 0 to 14")
+    check_refused(path, "does not name the columns 0 to 14")
     (tmp_path / "large_columns.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"large_columns\.json is missing"):
         read_table(path)
@@ -129,12 +129,12 @@ def test_file_without_tracers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["numbers"] = np.arange(3)
-    refused(path, "holds no tracers")
+    check_refused(path, "holds no tracers")
 
 
 def test_group_without_tracers_is_refused(tmp_path: Path) -> None:
     path = write_plain(tmp_path / "a.h5", {"large": sample_table(())})
-    refused(path, "group large of .* holds no tracers")
+    check_refused(path, "group large of .* holds no tracers")
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_extents_that_overlap_are_refused(tmp_path: Path) -> None:
     def overlap(group: h5py.Group) -> None:
         group["tracer_ptr"][1, 1] = 4
 
-    refused(change(plain(tmp_path), overlap), "names rows that overlap or lie outside")
+    check_refused(change(plain(tmp_path), overlap), "names rows that overlap or lie outside")
 
 
 def test_names_that_do_not_fit_the_data_are_refused(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_names_that_do_not_fit_the_data_are_refused(tmp_path: Path) -> None:
         del group["columns"]
         group["columns"] = labels
 
-    refused(change(plain(tmp_path), shorten), "has 12 names of columns for data of the shape")
+    check_refused(change(plain(tmp_path), shorten), "has 12 names of columns for data of the shape")
 
 
 def test_frame_without_a_block_of_a_column_is_refused(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_frame_without_a_block_of_a_column_is_refused(tmp_path: Path) -> None:
     def cut(group: h5py.Group) -> None:
         del group["block1_items"], group["block1_values"]
 
-    refused(change(path, cut), "has no block for its columns Index, Model")
+    check_refused(change(path, cut), "has no block for its columns Index, Model")
 
 
 def test_frame_in_table_format_is_refused(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_frame_in_table_format_is_refused(tmp_path: Path) -> None:
     def mark(group: h5py.Group) -> None:
         group.attrs["pandas_type"] = np.bytes_(b"frame_table")
 
-    refused(change(path, mark), "table format of pandas; write it again")
+    check_refused(change(path, mark), "table format of pandas; write it again")
 
 
 def test_text_files_of_other_columns_are_refused(tmp_path: Path) -> None:
@@ -188,30 +188,30 @@ def test_text_that_is_no_number_is_refused(tmp_path: Path) -> None:
     folder = write_text(tmp_path / "large", sample_table())
     path = folder / "cloud00.csv"
     path.write_text(path.read_text().replace("e+04", "e+04x", 1))
-    refused(path, "has a row that is not numbers alone")
+    check_refused(path, "has a row that is not numbers alone")
 
 
 def test_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    refused(tmp_path / "none", "is a folder without csv files")
+    check_refused(tmp_path / "none", "is a folder without csv files")
 
 
 def test_other_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"PK\x03\x04\0\0")
-    refused(path, "neither HDF5, npy nor csv")
+    check_refused(path, "neither HDF5, npy nor csv")
 
 
 def test_condition_in_two_spellings_is_refused(tmp_path: Path) -> None:
     path = change(plain(tmp_path), lambda group: rename(group, "av", "gasTemp"))
-    refused(path, "has the column gasTemp twice, as gasTemp and temperature; remove one")
+    check_refused(path, "has the column gasTemp twice, as gasTemp and temperature; remove one")
 
 
 def test_unknown_alignment_is_refused(tmp_path: Path) -> None:
     def align(group: h5py.Group) -> None:
         group.attrs["physics_alignment"] = "both"
 
-    refused(change(plain(tmp_path), align), "has the physics_alignment both; it is interval or")
+    check_refused(change(plain(tmp_path), align), "has the physics_alignment both; it is interval or")
 
 
 @pytest.mark.parametrize(
@@ -229,4 +229,4 @@ def test_datasets_of_a_wrong_shape_are_refused(
         del group[name]
         group[name] = values
 
-    refused(change(plain(tmp_path), replace), sentence)
+    check_refused(change(plain(tmp_path), replace), sentence)

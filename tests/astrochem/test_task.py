@@ -18,8 +18,8 @@ from sciml.astrochem import (
 )
 from sciml.astrochem.data import Splitting, Store, Windows
 from sciml.astrochem.data.writer import write_groups
-from sciml.astrochem.task.emulator import merge_intervals
 from sciml.astrochem.task.latents import survey
+from sciml.astrochem.task.merging import merge_intervals
 from sciml.core.optim import Optim
 
 ELEMENTS = ["H", "C", "O"]

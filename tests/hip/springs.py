@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sciml.core.data import DataModule, Split
-from sciml.core.metrics import global_mean
+from sciml.core.metrics import global_mean, weighted_sum
 from sciml.hip.data.batch import collate
 from sciml.hip.data.record import Record
 from sciml.hip.metrics import HIPMetrics
@@ -135,7 +135,8 @@ def share(part: slice) -> tuple[list[Tensor], dict[str, float]]:
     terms = task.loss.terms(prediction, batch)
     sums = torch.stack([total.double() for total, _ in terms.values()])
     counts = torch.stack([count for _, count in terms.values()])
-    task._weighted(dict(zip(terms, global_mean(sums, counts).unbind(), strict=True))).backward()
+    means = dict(zip(terms, global_mean(sums, counts).unbind(), strict=True))
+    weighted_sum(means, task.loss.weights).backward()
     metrics = HIPMetrics("val")
     metrics.update({k: v.detach() for k, v in prediction.items()}, batch)
     values = {name: value.item() for name, value in metrics.compute().items()}

@@ -1,7 +1,9 @@
-"""Whether data and weights are of the same chemistry."""
+"""Whether data, weights and networks fit together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sciml.astrochem.net.base import AutoencoderNet, EmulatorNet
 
 
 def check_species(own: Sequence[str], checkpoint: Mapping[str, Any]) -> None:
@@ -26,3 +28,31 @@ def check_species(own: Sequence[str], checkpoint: Mapping[str, Any]) -> None:
         f"the checkpoint was trained on another chemistry ({'; '.join(parts)}); "
         "give --data.path or --data.test a file with the same species"
     )
+
+
+def check_sizes(
+    net: EmulatorNet, autoencoder: AutoencoderNet, species: int, merge_steps: int
+) -> None:
+    """Raise one sentence when networks do not fit together.
+
+    Args:
+        net: Emulator.
+        autoencoder: Whose latents it advances.
+        species: Number of species.
+        merge_steps: Most intervals of a training step.
+
+    Raises:
+        ValueError: If a size differs, or the emulator cannot tell steps of different lengths.
+    """
+    if autoencoder.input_dim != species:
+        raise ValueError(f"the autoencoder is for {autoencoder.input_dim} species, not {species}")
+    if net.state_dim != autoencoder.latent_dim:
+        raise ValueError(
+            f"the emulator advances {net.state_dim} latents but the autoencoder has "
+            f"{autoencoder.latent_dim}; set --model.net.latent_dim {autoencoder.latent_dim}"
+        )
+    if merge_steps > 1 and not getattr(net, "dt_input", False):
+        raise ValueError(
+            "merged steps differ in length, which the network does not see; "
+            "set --model.net.dt_input true or --model.merge_steps 1"
+        )

@@ -11,8 +11,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from sciml.astrochem.loss import AbundanceLoss, latent_rows
-from sciml.astrochem.metrics.baselines import BASELINES, Baseline, gather
-from sciml.astrochem.metrics.errors import dex_errors
+from sciml.astrochem.metrics.baselines import BASELINES
 from sciml.astrochem.metrics.measures import Measures, by_model
 from sciml.astrochem.net.base import AutoencoderNet, EmulatorNet
 from sciml.astrochem.physics.projection import ElementProjection
@@ -27,7 +26,7 @@ from sciml.astrochem.report import (
     step_table,
 )
 from sciml.astrochem.task.autoencoder import DEFAULT_LOSS, AutoencoderTask
-from sciml.astrochem.task.chemistry import check_species
+from sciml.astrochem.task.chemistry import check_sizes, check_species
 from sciml.astrochem.task.export import (
     CODER_PARTS,
     EMULATOR_PARTS,
@@ -37,7 +36,9 @@ from sciml.astrochem.task.export import (
     emulator_inputs,
     emulator_module,
 )
-from sciml.astrochem.task.latents import survey
+from sciml.astrochem.task.latents import precision, survey
+from sciml.astrochem.task.merging import merge_intervals
+from sciml.astrochem.task.rivals import Curves, Rivals
 from sciml.core.checkpoint import load
 from sciml.core.export.ports import ExportInputs
 from sciml.core.metrics import Means, Term, weighted_sum
@@ -131,7 +132,7 @@ class EmulatorTask(Task):
         self.autoencoder = self._open(autoencoder)
         self.save_hyperparameters()
         self.keep_setting("autoencoder", self.autoencoder)
-        _check_sizes(net, self.autoencoder, len(self.species), merge_steps)
+        check_sizes(net, self.autoencoder, len(self.species), merge_steps)
         self.net = net
         self.loss, self.latent_weight, self.noise = loss, latent_weight, noise
         self.joint, self.joint_from = train_autoencoder == "joint", joint_from
@@ -143,10 +144,8 @@ class EmulatorTask(Task):
         self._register(len(self.species), self.autoencoder.latent_dim)
         self.projection = ElementProjection(self.matrix)
         self._latents: Tensor | None = None
-        self._rivals: dict[str, Baseline] = {}
-        self._rival_values: dict[str, dict[str, Tensor]] = {}
+        self.rivals, self.curves = Rivals(), Curves()
         self._fallbacks = 0
-        self._errors: dict[str, list[Tensor]] = {}
 
     def _register(self, size: int, latents: int) -> None:
         matrix = torch.from_numpy(stoichiometric_matrix(self.species, tuple(self.elements)))
@@ -233,9 +232,9 @@ class EmulatorTask(Task):
         self.net.set_statistics(statistics, latents)
         self.physics_range.copy_(statistics.physics_range)
         self.latent_mean.copy_(latents.mean)
-        self.latent_precision.copy_(_precision(latents.covariance))
+        self.latent_precision.copy_(precision(latents.covariance))
         self.joint_mean.copy_(latents.joint_mean)
-        self.joint_precision.copy_(_precision(latents.joint_covariance))
+        self.joint_precision.copy_(precision(latents.joint_covariance))
 
     def _keep_charge(self, kept: bool) -> None:
         self.keeps_charge.fill_(kept)
@@ -344,44 +343,21 @@ class EmulatorTask(Task):
             "emulator": self.project(self._decode(rolled), start),
             "reconstruction": self._decode(encoded),
         }
-        if self._rivals_due(split):
-            physics = batch["phys"].cpu()
-            found |= {
-                name: rival.rollout(start.cpu(), physics).to(self.device)
-                for name, rival in self._fit_rivals().items()
-            }
+        if not self.trainer.sanity_checking and self.rivals.are_due(split):
+            if not self.rivals.fitted:
+                data = self.trainer.datamodule  # type: ignore[attr-defined]
+                few = data.statistics().rows <= RIVAL_ROWS
+                self.rivals.fit(data.chunks("train") if few else None, *self.scaler.range())
+            found |= self.rivals.rollout(start, batch["phys"])
         for name, predicted in found.items():
             self.measures.update(name, predicted, true, valid)
-            self._note_errors(name, predicted, true, valid)
-
-    def _note_errors(self, name: str, predicted: Tensor, true: Tensor, valid: Tensor) -> None:
-        """Keep the mean error of every tracer and step, for figures."""
-        lo, hi = self.scaler.range()
-        error = dex_errors(predicted, true, lo, hi).abs().mean(-1)
-        self._errors.setdefault(name, []).append(error.where(valid, torch.nan).float().cpu())
-
-    def _rivals_due(self, split: str) -> bool:
-        """Baselines do not change during a run: they are measured once."""
-        return not self.trainer.sanity_checking and split not in self._rival_values
-
-    def _fit_rivals(self) -> dict[str, Baseline]:
-        if not self._rivals:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-            few = data.statistics().rows <= RIVAL_ROWS
-            names = list(BASELINES) if few else ["persistence"]
-            lo, hi = self.scaler.range()
-            tracers = gather(data.chunks("train")) if few else None
-            for name in names:
-                self._rivals[name] = BASELINES[name](lo, hi)
-                if tracers is not None:
-                    self._rivals[name].fit(tracers)
-        return self._rivals
+            self.curves.add(name, predicted, true, valid)
 
     def forget(self, split: str) -> None:
         self.measures.reset(list(MODELS))
         self.measures.set_limits(*self.scaler.range())
         self.terms.reset()
-        self._fallbacks, self._errors = 0, {}
+        self._fallbacks, self.curves = 0, Curves(*self.scaler.range())
 
     def measured(self, split: str) -> dict[str, Tensor]:
         names = ["emulator", "reconstruction"]
@@ -390,10 +366,10 @@ class EmulatorTask(Task):
         means = self.terms.compute()
         values[f"{split}/loss"] = weighted_sum(means, self._weights())
         values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
-        if self._rivals_due(split):
-            rivals = {name: MODELS[name] for name in self._rivals}
-            self._rival_values[split] = self.measures.compute(split, rivals)
-        return values | self._rival_values.get(split, {})
+        if self.rivals.fitted and self.rivals.are_due(split):
+            prefixes = {name: MODELS[name] for name in self.rivals.fitted}
+            self.rivals.values[split] = self.measures.compute(split, prefixes)
+        return values | self.rivals.values.get(split, {})
 
     def in_progress_bar(self, split: str) -> set[str]:
         return {f"{split}/rollout_mae_dex", f"{split}/rollout_frac_2x"}
@@ -404,7 +380,7 @@ class EmulatorTask(Task):
 
     def figures(self, split: str) -> dict[str, Figure]:
         errors = self.measures.of("emulator").per_species()["mae_dex"].cpu().numpy()
-        curves = {name: _stack(parts) for name, parts in self._errors.items()}
+        curves = self.curves.tables()
         with house_style():
             return {
                 "species": species_figure(self.species, self.elements, errors),
@@ -420,63 +396,3 @@ class EmulatorTask(Task):
             write_text(folder / "species.csv", species_table(self.species, columns))
             write_text(folder / "steps.csv", step_table({"mae_dex": steps.tolist()}))
         return {"projection_fallbacks": self._fallbacks}
-
-
-def merge_intervals(batch: Batch, count: int) -> Batch:
-    """Windows whose steps go over several intervals of the data at once.
-
-    The conditions of a merged step are the mean logarithms over its intervals, weighted by their
-    lengths.
-
-    Args:
-        batch: Windows of `SequenceData`.
-        count: Intervals a step; windows too short for one stay as they are.
-    """
-    steps = batch["phys"].shape[1] // count
-    if count == 1 or not steps:
-        return batch
-    used = steps * count
-    length = batch["dt"][:, :used].unflatten(1, (steps, count))
-    logarithm = batch["phys"][:, :used].log().unflatten(1, (steps, count))
-    weight = (length / length.sum(2, keepdim=True))[..., None]
-    return batch | {
-        "phys": (weight * logarithm).sum(2).exp(),
-        "dt": length.sum(2),
-        "target": batch["target"][:, count - 1 : used : count],
-        "valid": batch["valid"][:, count - 1 : used : count],
-    }
-
-
-def _check_sizes(
-    net: EmulatorNet, autoencoder: AutoencoderNet, species: int, merge_steps: int
-) -> None:
-    if autoencoder.input_dim != species:
-        raise ValueError(f"the autoencoder is for {autoencoder.input_dim} species, not {species}")
-    if net.state_dim != autoencoder.latent_dim:
-        raise ValueError(
-            f"the emulator advances {net.state_dim} latents but the autoencoder has "
-            f"{autoencoder.latent_dim}; set --model.net.latent_dim {autoencoder.latent_dim}"
-        )
-    if merge_steps > 1 and not getattr(net, "dt_input", False):
-        raise ValueError(
-            "merged steps differ in length, which the network does not see; "
-            "set --model.net.dt_input true or --model.merge_steps 1"
-        )
-
-
-def _precision(covariance: Tensor) -> Tensor:
-    """Inverse of a covariance, made stable where there are fewer rows than directions."""
-    ridge = 1e-6 * covariance.diagonal().mean().clamp(min=1e-12)
-    unit = torch.eye(len(covariance), dtype=torch.float64)
-    precision: Tensor = torch.linalg.inv(covariance + ridge * unit)
-    return precision
-
-
-def _stack(parts: Sequence[Tensor]) -> Any:
-    """Errors of all tracers, ``(b, t)``, NaN after the end of a tracer."""
-    longest = max(part.shape[1] for part in parts)
-    padded = [
-        torch.nn.functional.pad(part, (0, longest - part.shape[1]), value=torch.nan)
-        for part in parts
-    ]
-    return torch.cat(padded).double().numpy()

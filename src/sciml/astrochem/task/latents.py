@@ -130,3 +130,18 @@ def survey(
         sums.add(latent, torch.as_tensor(table.physics), first)
         kept += [latent] if keep else []
     return sums.statistics(), torch.cat(kept) if keep else None
+
+
+def precision(covariance: Tensor) -> Tensor:
+    """Inverse of a covariance, made stable where there are fewer rows than directions.
+
+    Args:
+        covariance: float64 ``(d, d)``.
+
+    Returns:
+        Same shape.
+    """
+    ridge = 1e-6 * covariance.diagonal().mean().clamp(min=1e-12)
+    unit = torch.eye(len(covariance), dtype=torch.float64)
+    precision: Tensor = torch.linalg.inv(covariance + ridge * unit)
+    return precision
