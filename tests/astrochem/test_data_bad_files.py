@@ -45,7 +45,9 @@ def test_filter_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         plist.set_chunk((4, 13))
         plist.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)  # blosc, as PyTables writes it
         h5py.h5d.create(file["large"].id, b"data", h5py.h5t.NATIVE_FLOAT, space, plist)
-    check_refused(path, "data of group large of .* is compressed with blosc, which h5py cannot read")
+    check_refused(
+        path, "data of group large of .* is compressed with blosc, which h5py cannot read"
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,9 @@ def test_unknown_alignment_is_refused(tmp_path: Path) -> None:
     def align(group: h5py.Group) -> None:
         group.attrs["physics_alignment"] = "both"
 
-    check_refused(change(plain(tmp_path), align), "has the physics_alignment both; it is interval or")
+    check_refused(
+        change(plain(tmp_path), align), "has the physics_alignment both; it is interval or"
+    )
 
 
 @pytest.mark.parametrize(
