@@ -34,6 +34,7 @@ from sciml.astrochem import (
     SequenceData,
 )
 from sciml.astrochem.apply.inputs import pieces
+from sciml.astrochem.apply.stepper import CHUNK
 from sciml.astrochem.data.module import Store
 from sciml.astrochem.data.sequence import Windows
 from sciml.astrochem.data.table import make_table
@@ -82,7 +83,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 1024, 65536])
     parser.add_argument("--backends", nargs="*", default=kinds, choices=kinds)
     parser.add_argument("--skip", nargs="*", default=[], choices=("solver", "rollout", "training"))
-    parser.add_argument("--chunk", type=int, default=1024, help="cells advanced at once")
+    parser.add_argument("--chunk", type=int, default=CHUNK, help="cells advanced at once")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
@@ -114,12 +115,10 @@ class _Products(TorchDispatchMode):
         self.shapes: list[tuple[int, int]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        products = torch.ops.aten
-        if func in {products.mm.default, products.addmm.default, products.linear.default}:
-            left, right = args[:2] if func is products.linear.default else args[-2:]
-            out = right.shape[0 if func is products.linear.default else 1]
+        if func in {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}:
+            left, right = args[-2:]
             if len(left) == self.cells:
-                self.shapes.append((left.shape[1], out))
+                self.shapes.append((left.shape[1], right.shape[1]))
         return func(*args, **(kwargs or {}))
 
 
@@ -237,7 +236,7 @@ def _programs(
 
 def _shapes(task: EmulatorTask, part: str) -> list[tuple[int, int]]:
     cells = 7
-    with _Products(cells) as products:
+    with torch.inference_mode(False), torch.enable_grad(), _Products(cells) as products:
         _eager(task, part)(*_random_cells(task, cells))
     return products.shapes
 

@@ -18,7 +18,7 @@ from sciml.astrochem.apply.inputs import (
     step_lengths,
 )
 
-CHUNK = 65_536  # cells advanced at once
+CHUNK = 512  # cells advanced at once: what is between two layers stays in a core's cache
 
 
 class CellStepper:
@@ -31,7 +31,7 @@ class CellStepper:
 
     Args:
         emulator: A checkpoint of `EmulatorTask`, or an open emulator.
-        chunk: Cells advanced or decoded at once; bounds the memory.
+        chunk: Cells advanced or decoded at once; bounds the memory. Many more are slower.
     """
 
     def __init__(self, emulator: AstroEmulator | str | Path, chunk: int = CHUNK) -> None:
