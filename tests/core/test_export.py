@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,17 +102,17 @@ def task() -> ProgramTask:
 
 @pytest.mark.parametrize("format", ["pt2", "torchscript", "onnx"])
 def test_program_agrees_at_three_sizes(task: ProgramTask, tmp_path: Path, format: Any) -> None:
-    found = export(task, tmp_path / "program", format)
+    found = export(task, tmp_path / "program.pt2", format)
     assert set(found["errors"]) == {"traced", "smaller", "larger"}
     assert max(errors["y"] for errors in found["errors"].values()) < 1e-6
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["program", "program.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["program.pt2", "program.pt2.json"]
 
 
 @pytest.mark.parametrize("format", ["pt2", "onnx"])
 def test_derivatives_are_part_of_the_program(
     task: ProgramTask, tmp_path: Path, format: Any
 ) -> None:
-    found = export(task, tmp_path / "program", format, what="spring")
+    found = export(task, tmp_path / "program.pt2", format, what="spring")
     assert max(errors["forces"] for errors in found["errors"].values()) < 1e-6
 
 
@@ -126,7 +127,7 @@ def test_float64_program_agrees(
     task: ProgramTask, tmp_path: Path, format: Any, error: float
 ) -> None:
     task.net.first = nn.Sequential(nn.Linear(2, 8), nn.LayerNorm(8))  # type: ignore[assignment]
-    found = export(task, tmp_path / "program", format, dtype="float64")
+    found = export(task, tmp_path / "program.pt2", format, dtype="float64")
     assert found["inputs"][0]["dtype"] == "float64"
     assert max(errors["y"] for errors in found["errors"].values()) < error
 
@@ -134,7 +135,7 @@ def test_float64_program_agrees(
 def test_operator_that_onnx_runtime_lacks_is_named(task: ProgramTask, tmp_path: Path) -> None:
     task.net.first = nn.Sequential(nn.Linear(2, 8), nn.GELU())  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"ONNX Runtime cannot run this program \(.*Erf"):
-        export(task, tmp_path / "program", "onnx", dtype="float64")
+        export(task, tmp_path / "program.pt2", "onnx", dtype="float64")
     assert not list(tmp_path.iterdir())
 
 
@@ -165,6 +166,13 @@ def test_onnx_file_describes_itself_and_names_no_folder(task: ProgramTask, tmp_p
     assert [port.name for port in model.graph.input] == ["x"]
     assert [port.name for port in model.graph.output] == ["y"]
     assert str(Path(__file__).parents[2]).encode() not in (tmp_path / "x.onnx").read_bytes()
+
+
+def test_pt2_file_names_no_folder(task: ProgramTask, tmp_path: Path) -> None:
+    export(task, tmp_path / "x.pt2")
+    with zipfile.ZipFile(tmp_path / "x.pt2") as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist())
+    assert str(Path(__file__).parents[2]).encode() not in content
 
 
 def test_program_that_differs_leaves_no_file(tmp_path: Path) -> None:
@@ -219,6 +227,14 @@ def test_wrong_argument_is_refused(
         export(task, tmp_path / "x", "onnx", **arguments)
 
 
+@pytest.mark.parametrize("format", ["pt2", "aoti"])
+def test_name_that_torch_does_not_open_is_refused(
+    task: ProgramTask, tmp_path: Path, format: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"has to end with .pt2, since .* as {format}"):
+        export(task, tmp_path / "x.bin", format)
+
+
 def test_task_without_parts_is_refused(tmp_path: Path) -> None:
     task = ToyTask(ToyNet())
     with pytest.raises(ValueError, match="ToyTask has no part that can be exported"):
@@ -264,7 +280,7 @@ def test_missing_compiler_is_named(
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
     with pytest.raises(ValueError, match=r"AOTInductor needs a C\+\+ compiler"):
-        export(task, tmp_path / "x", "aoti")
+        export(task, tmp_path / "x.pt2", "aoti")
 
 
 def test_sample_that_is_not_what_its_port_says_is_refused(tmp_path: Path) -> None:

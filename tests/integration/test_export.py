@@ -48,7 +48,7 @@ def largest_error(found: dict[str, Any]) -> float:
     ids=["pt2", "aoti"],
 )
 def test_hessians_agree(format: Any, arguments: dict[str, Any], tmp_path: Path) -> None:
-    found = export(small_task(**arguments), tmp_path / "program", format)
+    found = export(small_task(**arguments), tmp_path / "program.pt2", format)
     assert found["what"] == "hessian"
     assert [port["name"] for port in found["outputs"]] == [
         *("energy", "total_energy", "forces", "hessian")
@@ -80,7 +80,7 @@ def test_example_gets_hessians_with_onnx_runtime(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_forces_of_a_network_without_head_agree(tmp_path: Path) -> None:
     task = small_task(head=None, num_interactions=1)
-    found = export(task, tmp_path / "program", "onnx")
+    found = export(task, tmp_path / "program.pt2", "onnx")
     assert found["what"] == "forces"
     assert largest_error(found) < 1e-5
 
@@ -88,7 +88,7 @@ def test_forces_of_a_network_without_head_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["pt2", "onnx", "torchscript"])
 @pytest.mark.parametrize("what", ["step", "encoder", "decoder"])
 def test_part_of_an_emulator_agrees(what: str, format: Any, tmp_path: Path) -> None:
-    found = export(tiny_task(), tmp_path / "program", format, what=what)
+    found = export(tiny_task(), tmp_path / "program.pt2", format, what=what)
     assert found["metadata"]["species"] == list(SPECIES)
     assert found["metadata"]["elements"] == ["H", "C", "O"]
     assert largest_error(found) < 1e-5
@@ -107,7 +107,7 @@ def test_part_of_an_emulator_agrees(what: str, format: Any, tmp_path: Path) -> N
 def test_step_takes_what_its_network_knows(
     arguments: dict[str, Any], inputs: list[str], format: Any, tmp_path: Path
 ) -> None:
-    found = export(tiny_task(**arguments), tmp_path / "program", format, what="step")
+    found = export(tiny_task(**arguments), tmp_path / "program.pt2", format, what="step")
     assert [port["name"] for port in found["inputs"]] == inputs
     assert largest_error(found) < 1e-5
 
@@ -116,7 +116,7 @@ def test_step_takes_what_its_network_knows(
 def test_step_without_earlier_conditions_takes_its_length(what: str, tmp_path: Path) -> None:
     net = FlowMap(LATENTS, hidden=8, blocks=1, phys_delta=False, dt_input=True)
     task = EmulatorTask(net, tiny_task().autoencoder, list(SPECIES), ["H", "C", "O"])
-    found = export(task, tmp_path / "program", "torchscript", what=what)
+    found = export(task, tmp_path / "program.pt2", "torchscript", what=what)
     assert [port["name"] for port in found["inputs"]][1:] == ["phys", "dt"]
     assert largest_error(found) < 1e-5
 
@@ -124,7 +124,7 @@ def test_step_without_earlier_conditions_takes_its_length(what: str, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_full_step_conserves_elements_whatever_it_is_given(format: Any, tmp_path: Path) -> None:
-    path = tmp_path / "program"
+    path = tmp_path / "program.pt2"
     assert largest_error(export(tiny_task(), path, format, what="full")) < 1e-5
     rng = np.random.default_rng(0)
     shape = (64, len(SPECIES))
@@ -164,7 +164,7 @@ def run(path: Path, format: str, *inputs: Any) -> Any:
 def test_autoencoder_is_exported_by_itself(tmp_path: Path) -> None:
     emulator = tiny_task()
     task = AutoencoderTask(emulator.autoencoder, list(SPECIES), ["H", "C", "O"])
-    found = export(task, tmp_path / "program", "torchscript")
+    found = export(task, tmp_path / "program.pt2", "torchscript")
     assert found["what"] == "encoder"
     assert largest_error(found) < 1e-5
 
@@ -187,7 +187,7 @@ def test_command_exports_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_command_names_the_parts_of_a_checkpoint(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tiny_task(), tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match="--what is one of step, full, encoder, decoder"):
-        main(["export", str(checkpoint), "--out", str(tmp_path / "x"), "--what", "hessian"])
+        main(["export", str(checkpoint), "--out", str(tmp_path / "x.pt2"), "--what", "hessian"])
 
 
 def test_verb_is_listed_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

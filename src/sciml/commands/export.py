@@ -24,7 +24,7 @@ def export(
 
     Args:
         checkpoint: File of a training run; its averaged weights are taken.
-        out: File to write; it must not exist.
+        out: File to write; it must not exist. Those of pt2 and aoti end with .pt2.
         format: pt2 for torch.export.load, onnx for ONNX runtimes, aoti for C++ with libtorch,
             torchscript where the domain offers it.
         what: Part of the network: hessian, forces or energy of hip; step, full, encoder or decoder

@@ -49,7 +49,10 @@ def capture(module: nn.Module, example: ExportInputs) -> ExportedProgram:
         for port in example.inputs
     )
     with torch.no_grad():
-        return torch.export.export(module, inputs, dynamic_shapes=shapes)
+        program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it holds the paths of this computer
+    return program
 
 
 def _with_derivatives(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> GraphModule:

@@ -103,7 +103,7 @@ def _write_onnx(request: Request, path: Path) -> None:
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # traces of the calls that made it, with paths of this computer
+        node.metadata_props.clear()  # traces of the calls that made it, with paths
     program.model.metadata_props["sciml"] = json.dumps(request.metadata)
     program.save(path)
 

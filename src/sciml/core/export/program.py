@@ -41,7 +41,7 @@ def export(
     Args:
         task: Loaded with `sciml.load`, which takes the averaged weights; it is cast to ``dtype``
             and stays in evaluation mode on the CPU.
-        out: File to write; it must not exist.
+        out: File to write; it must not exist. Those of pt2 and aoti end with .pt2.
         format: ``pt2`` for `torch.export.load`, ``onnx`` for runtimes of ONNX, ``aoti`` for
             libtorch in C++, ``torchscript`` where the task offers it.
         what: Part of the network, by default the first one the task names.
@@ -119,6 +119,11 @@ def _check(task: "Task", path: Path, format: str, opset: int) -> None:
         raise ValueError(
             f"{type(task).__name__} cannot be exported as {format}; --format is one of "
             f"{', '.join(formats)}"
+        )
+    suffix = FORMATS[format].suffix
+    if suffix == ".pt2" != path.suffix:
+        raise ValueError(
+            f"{path} has to end with .pt2, since torch opens no other file as {format}"
         )
     if opset < MIN_OPSET:
         raise ValueError(f"opset {opset} is too old; --opset is {MIN_OPSET} or more")
