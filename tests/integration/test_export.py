@@ -78,6 +78,12 @@ def test_example_gets_hessians_with_onnx_runtime(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_hessians_agree_in_float64(tmp_path: Path) -> None:
+    task, path = small_task(num_interactions=1), tmp_path / "program.pt2"
+    assert largest_error(export(task, path, "pt2", dtype="float64")) < 1e-12
+
+
+@pytest.mark.slow
 def test_forces_of_a_network_without_head_agree(tmp_path: Path) -> None:
     task = small_task(head=None, num_interactions=1)
     found = export(task, tmp_path / "program.pt2", "onnx")

@@ -131,7 +131,7 @@ class Constant(nn.Module):
 
     def __init__(self, exact: Tensor) -> None:
         super().__init__()
-        self.exact = exact.contiguous()
+        self.exact = exact.clone(memory_format=torch.contiguous_format)  # with a storage of its own
         self.register_buffer("value", self.exact.to(torch.get_default_dtype()), persistent=False)
         self.value: Tensor
 
