@@ -4,8 +4,8 @@ sciml export best.ckpt --out net.onnx --format onnx
 python examples/hip_onnx.py net.onnx molecule.xyz
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import ase.io
@@ -58,7 +58,11 @@ def evaluate(program: Path, molecule: Path) -> dict[str, NDArray[np.generic]]:
 
 
 if __name__ == "__main__":
-    found = evaluate(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("program", type=Path, help="file of sciml export, format onnx")
+    parser.add_argument("molecule", type=Path, help="coordinates in Å that ASE reads")
+    chosen = parser.parse_args()
+    found = evaluate(chosen.program, chosen.molecule)
     print(f"energy {found['total_energy'][0]:.6f} eV")
     print(f"largest force {np.abs(found['forces']).max():.4f} eV/Å")
     if "hessian" in found:
