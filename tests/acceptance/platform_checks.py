@@ -119,6 +119,7 @@ def run_flags(bench: Bench, case: Case, name: str, workers: int, processes: int)
             "init_args": {
                 "dirpath": str(folder / "checkpoints"),
                 "filename": "{step}",
+                "monitor": None,  # what the experiment monitors would be kept: lists are merged
                 "every_n_train_steps": 1,
                 "save_top_k": -1,
                 "save_last": True,
