@@ -82,8 +82,8 @@ def check_uclchem(bench: Bench, seed: int) -> str:
     rivals = {model: round(values["mae_dex"], 2) for model, values in found["metrics"].items()}
     text = (
         f"mae_dex {own['mae_dex']:.3f} (goal 0.18, x > 1e-12: {own['mae_dex_major']:.3f}), within "
-        f"a factor of two {100 * own['frac_2x']:.0f} %, last step {own['last_step_dex']:.2f}, unstable "
-        f"{own['unstable']:.2f}; minus"
+        f"a factor of two {100 * own['frac_2x']:.0f} %, last step {own['last_step_dex']:.2f}, "
+        f"unstable {own['unstable']:.2f}; minus"
         f" knn {knn['mean']:.2f} [{knn['low']:.2f}, {knn['high']:.2f}], minus reference "
         f"{gap.mean:.2f} [{gap.low:.2f}, {gap.high:.2f}]; {rivals}; {spent:.0f} CPU-s"
     )
