@@ -82,10 +82,25 @@ def test_other_methods_take_over(
     usual = chemistry.advance(x, CLOUD, 1e3)
     assert not chemistry.fallbacks
     monkeypatch.setattr(solver, "solve_ivp", fails(*failing))
+    monkeypatch.setattr(solver, "odeint", lambda *_, **__: (None, {"message": "It gave up."}))
     other = chemistry.advance(x, CLOUD, 1e3)
     assert chemistry.fallbacks == {taken: 1}
     present = usual > 1e-18
     np.testing.assert_allclose(other[present], usual[present], rtol=1e-3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's own account")
+def test_steps_keep_no_memory(chemistry: EmbeddedChemistry) -> None:
+    def used() -> int:  # MiB
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+    x = chemistry.atoms()
+    for _ in range(20):
+        chemistry.advance(x, CLOUD, 1e2)
+    before = used()
+    for _ in range(150):  # the work arrays of LSODA are 0.17 MiB: 25 MiB if they stayed
+        chemistry.advance(x, CLOUD, 1e2)
+    assert used() - before < 12
 
 
 def test_a_step_that_no_method_does_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from scipy.integrate import solve_ivp
+from scipy.integrate import odeint, solve_ivp
 
 from sciml.astrochem.generate.backend import Chemistry, StepError
 from sciml.astrochem.generate.kinetics import Kinetics
@@ -18,6 +18,10 @@ from sciml.astrochem.physics.constants import FLOOR, YEAR
 METHODS = {"LSODA": 1.0, "BDF": 1.0, "Radau": 10.0}  # factor on the relative tolerance
 PATIENCE = 20_000  # evaluations of a step; the hardest of the ordinary ones needs 2,000
 NEGATIVE = -1e-12  # below what rounding and the tolerances explain
+
+
+Change = Callable[[float, Floats], Floats]
+"""Right-hand side of the equations: time in s, abundances to their change in s⁻¹."""
 
 
 class _StalledError(Exception):
@@ -71,23 +75,52 @@ class EmbeddedChemistry(Chemistry):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # the methods say in warnings why they give up
             try:
-                solution = solve_ivp(
-                    _counted(self._kinetics.derivatives, k),
-                    (0.0, seconds),
-                    x,
-                    method=method,
-                    jac=lambda time, y: self._kinetics.jacobian(k, y).T,
-                    rtol=rtol,
-                    atol=self._atol,
-                )
+                run = self._lsoda if method == "LSODA" else self._implicit(method)
+                return run(_counted(self._kinetics.derivatives, k), k, x, seconds, rtol)
             except (_StalledError, np.linalg.LinAlgError, ValueError) as error:
                 return str(error)  # ValueError: matrices of numbers that are not finite
-        end: Floats = solution.y[:, -1]
-        if not solution.success:
-            return str(solution.message).rstrip(".")
-        if not np.isfinite(end).all() or end.min() < NEGATIVE:
-            return "negative abundances or numbers that are not finite"
-        return end
+
+    def _lsoda(
+        self, change: Change, k: Floats, x: Floats, seconds: float, rtol: float
+    ) -> Floats | str:
+        # not through solve_ivp, which keeps the work arrays of every call for ever
+        states, report = odeint(
+            change,
+            x,
+            (0.0, seconds),
+            Dfun=lambda time, y: self._kinetics.jacobian(k, y).T,
+            tfirst=True,
+            rtol=rtol,
+            atol=self._atol,
+            mxstep=PATIENCE,
+            full_output=True,
+        )
+        if report["message"] != "Integration successful.":
+            return str(report["message"]).rstrip(".")
+        return _checked(states[-1])
+
+    def _implicit(self, method: str) -> Callable[..., Floats | str]:
+        def run(change: Change, k: Floats, x: Floats, seconds: float, rtol: float) -> Floats | str:
+            solution = solve_ivp(
+                change,
+                (0.0, seconds),
+                x,
+                method=method,
+                jac=lambda time, y: self._kinetics.jacobian(k, y).T,
+                rtol=rtol,
+                atol=self._atol,
+            )
+            if not solution.success:
+                return str(solution.message).rstrip(".")
+            return _checked(solution.y[:, -1])
+
+        return run
+
+
+def _checked(end: Floats) -> Floats | str:
+    if not np.isfinite(end).all() or end.min() < NEGATIVE:
+        return "negative abundances or numbers that are not finite"
+    return end
 
 
 def _counted(
