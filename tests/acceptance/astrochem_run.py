@@ -59,14 +59,13 @@ def conservation(bench: Bench, case: Case) -> str:
     text = [pytest_lines("tests/astrochem/test_projection.py")(bench)]
     for dtype, limit in FORMATS.items():
         emulator = AstroEmulator.from_checkpoint(best, dtype=getattr(torch, dtype))
-        program = bench.folder / f"full_{dtype}.onnx"
-        for old in bench.folder.glob(f"{program.name}*"):
-            old.unlink()
-        bench.sciml(
-            "export", best, "--out", program, "--format", "onnx", "--what", "full",
-            "--dtype", dtype,
-        )  # fmt: skip
-        ways = {"emulator": _emulated(emulator), "ONNX": _exported(program)}
+        ways = {"emulator": _emulated(emulator)}
+        if dtype == "float32":  # ONNX Runtime has no GELU of float64
+            program = bench.folder / "full.onnx"
+            for old in bench.folder.glob(f"{program.name}*"):
+                old.unlink()
+            bench.sciml("export", best, "--out", program, "--format", "onnx", "--what", "full")
+            ways["ONNX"] = _exported(program)
         for way, advance in ways.items():
             for kind, (physics, start) in _inputs(emulator).items():
                 given = start.astype(dtype)
