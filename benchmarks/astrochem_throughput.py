@@ -99,7 +99,7 @@ def _untrained(species: Sequence[str], settings: Mapping[str, Any]) -> EmulatorT
     autoencoder = PcaResidualAutoencoder(len(species), **coder["init_args"])
     flow = FlowMap(**net["init_args"] | dict(settings))
     task = EmulatorTask(flow, autoencoder, list(species), list(ELEMENTS))
-    task.physics_range.copy_(torch.tensor([[1e2, 0.1, 0.5, 7.0], [1e7, 10.0, 1e3, 130.0]]))
+    task.domain.physics_range.copy_(torch.tensor([[1e2, 0.1, 0.5, 7.0], [1e7, 10.0, 1e3, 130.0]]))
     return task.eval()
 
 
@@ -243,7 +243,7 @@ def _shapes(task: EmulatorTask, part: str) -> list[tuple[int, int]]:
 
 def _random_cells(task: EmulatorTask, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """Latents and conditions, now and before."""
-    low, high = task.physics_range.log10()
+    low, high = task.domain.physics_range.log10()
     phys = (10 ** (low + (high - low) * torch.rand(batch, 4, dtype=low.dtype))).float()
     return torch.randn(batch, task.net.state_dim), phys, phys.clone()
 

@@ -10,6 +10,7 @@ from sciml.astrochem.apply import AstroEmulator, CellStepper, EmulatorEnsemble
 from sciml.astrochem.apply.frame import emulate_rows
 from sciml.astrochem.apply.inputs import species_columns
 from sciml.astrochem.physics.species import initial_abundances
+from sciml.astrochem.physics.statistics import motion
 
 
 @pytest.fixture
@@ -200,8 +201,8 @@ def test_distance_is_that_of_mahalanobis(emulator: AstroEmulator) -> None:
     rng = np.random.default_rng(0)
     root = rng.normal(size=(LATENTS, LATENTS))
     precision, mean = root @ root.T, rng.normal(size=LATENTS)
-    emulator.task.latent_precision.copy_(torch.from_numpy(precision))
-    emulator.task.latent_mean.copy_(torch.from_numpy(mean))
+    emulator.task.domain.latent_precision.copy_(torch.from_numpy(precision))
+    emulator.task.domain.latent_mean.copy_(torch.from_numpy(mean))
     physics, start = histories()
     latents = np.concatenate(
         [emulator.encode(start)[:, None], emulator.rollout(physics, start)], axis=1
@@ -221,8 +222,8 @@ def test_score_sees_states_that_do_not_belong_to_their_conditions(
     size = LATENTS + 4
     root = rng.normal(size=(size, size))
     precision, mean = root @ root.T, rng.normal(size=size)
-    emulator.task.joint_precision.copy_(torch.from_numpy(precision))
-    emulator.task.joint_mean.copy_(torch.from_numpy(mean))
+    emulator.task.domain.joint_precision.copy_(torch.from_numpy(precision))
+    emulator.task.domain.joint_mean.copy_(torch.from_numpy(mean))
     physics, start = histories()  # within the ranges: nothing is added for an excess
     before = np.concatenate(
         [emulator.encode(start)[:, None], emulator.rollout(physics, start)[:, :-1]], axis=1
@@ -231,6 +232,31 @@ def test_score_sees_states_that_do_not_belong_to_their_conditions(
     expected = np.sqrt(np.einsum("bti,ij,btj->bt", joint, precision, joint).mean(1) / size)
     found = emulator.extrapolation_score(physics, start)
     np.testing.assert_allclose(found.score, expected, rtol=1e-5)
+
+
+def test_score_sees_histories_that_move_unlike_those_of_training(
+    emulator: AstroEmulator,
+) -> None:
+    physics, start = histories()
+    usual = [float(motion(torch.from_numpy(one[None]))) for one in physics]
+    before = emulator.extrapolation_score(physics, start).score
+    emulator.task.domain.motion.copy_(torch.tensor([np.mean(usual), max(np.std(usual), 0.05)]))
+    known = emulator.extrapolation_score(physics, start).score
+    np.testing.assert_allclose(known, before, rtol=1e-12)  # within three standard deviations
+    still = np.repeat(physics[:, :1], physics.shape[1], axis=1)
+    far = emulator.extrapolation_score(still, start).score
+    emulator.task.domain.motion.copy_(torch.tensor([0.0, np.inf]))
+    unknown = emulator.extrapolation_score(still, start).score
+    mean, std = np.mean(usual), max(np.std(usual), 0.05)
+    np.testing.assert_allclose(far - unknown, 0.1 * ((mean + 6) / std - 3), rtol=1e-4)
+
+
+def test_one_step_has_no_motion(emulator: AstroEmulator) -> None:
+    physics, start = histories()
+    before = emulator.extrapolation_score(physics[:, :1], start).score
+    emulator.task.domain.motion.copy_(torch.tensor([-1.2, 0.1]))
+    after = emulator.extrapolation_score(physics[:, :1], start).score
+    np.testing.assert_array_equal(after, before)
 
 
 def test_stepper_advances_in_place_like_a_rollout(emulator: AstroEmulator) -> None:

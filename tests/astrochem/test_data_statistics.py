@@ -53,6 +53,17 @@ def test_range_encloses_the_training_rows_closely(tmp_path: Path) -> None:
     assert (high <= 1.1 * table.physics.max(0)).all()
 
 
+def test_motion_is_that_of_the_conditions_that_act(tmp_path: Path) -> None:
+    table = sample_table(ROWS)
+    motions = []
+    for _, first, length in table.ptr:
+        steps = np.diff(np.log10(table.physics[first : first + length - 1].astype(float)), axis=0)
+        motions.append(np.log10(np.sqrt((steps**2).sum(1).mean()) + 1e-6))
+    mean, std = measured(tmp_path, table).physics_motion.tolist()
+    assert mean == pytest.approx(np.mean(motions), rel=1e-6)
+    assert std == pytest.approx(max(np.std(motions), 0.05), rel=1e-4)
+
+
 def test_covariance_of_many_rows_is_that_of_evenly_spread_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

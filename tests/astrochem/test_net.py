@@ -26,6 +26,7 @@ def statistics(rows: Tensor) -> ChemistryStatistics:
         physics_range=torch.tensor([[1e2, 1e-2, 0.1, 10.0], [1e6, 1e2, 100.0, 100.0]]),
         physics_mean=torch.tensor([4.0, 0.0, 0.5, 1.5], dtype=torch.float64),
         physics_std=torch.tensor([1.0, 0.5, 0.3, 0.2], dtype=torch.float64),
+        physics_motion=torch.tensor([-1.2, 0.1], dtype=torch.float64),
         mean=rows.mean(0), covariance=torch.cov(rows.T, correction=0),
         dt=1e4, constant_dt=True, charge_conserved=False, element_drift=0.0,
         rows=len(rows), tracers=1,

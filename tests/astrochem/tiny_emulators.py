@@ -48,7 +48,7 @@ def tiny_task(
         net.dt_ref.fill_(STEP)
         net.physics_mean.copy_(torch.tensor([4.0, 0.0, 1.0, 1.3]))
         net.physics_std.copy_(torch.tensor([1.0, 0.3, 0.5, 0.2]))
-    task.physics_range.copy_(torch.tensor([[1e2, 0.1, 0.5, 7.0], [1e7, 10.0, 100.0, 130.0]]))
+    task.domain.physics_range.copy_(torch.tensor([[1e2, 0.1, 0.5, 7.0], [1e7, 10.0, 100.0, 130.0]]))
     return task.eval()
 
 

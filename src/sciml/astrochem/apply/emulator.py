@@ -28,8 +28,8 @@ from sciml.core.checkpoint import load
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
+FEW = 512  # rows decoded at once where nothing is projected: they stay in a core's cache
 CHUNK = 8192  # rows decoded and projected at once: 200 MB with 333 species and 9 elements
-EXCESS = 10.0  # of the score for conditions a whole training range outside
 
 
 class Extrapolation(NamedTuple, Generic[Kind]):
@@ -42,7 +42,9 @@ class Extrapolation(NamedTuple, Generic[Kind]):
             ``√L``, root mean square over the history: about 1 inside, ``(b,)``.
         score: The same distance of latents and conditions together, which also sees a state that
             does not belong to its conditions, plus ten times the largest excess of a condition in
-            units of its training range on a logarithmic scale, ``(b,)``; larger is farther.
+            units of its training range on a logarithmic scale, plus a tenth of every standard
+            deviation beyond three by which the conditions change more or less from step to step
+            than those of whole training tracers do, ``(b,)``; larger is farther.
     """
 
     outside: Kind
@@ -113,7 +115,7 @@ class AstroEmulator:
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Smallest and largest value of every condition in training, physical units."""
-        low, high = self.task.physics_range.tolist()
+        low, high = self.task.domain.physics_range.tolist()
         return dict(zip(PHYSICS, zip(low, high, strict=True), strict=True))
 
     @property
@@ -170,7 +172,11 @@ class AstroEmulator:
         Raises:
             ValueError: If the number of latents is another one.
         """
-        return like(latent, self._decode(self._latent(latent)))
+        state = self._latent(latent)
+        found = self._empty(len(state), len(self.species))
+        for part in pieces(len(state), FEW):
+            found[part] = self._decode(state[part])
+        return like(latent, found)
 
     @torch.no_grad()
     def step(
@@ -323,30 +329,10 @@ class AstroEmulator:
         """
         histories, starts, single = self._histories(p, x0)
         _check_steps(histories)
-        low, high = self.task.physics_range.to(histories).log10()
-        scaled = (histories.log10() - low) / (high - low)
-        excess = (scaled - 1).clamp(min=0) + (-scaled).clamp(min=0)
-        outside = (excess > 0).sum((1, 2))
         first = self._encode(starts)
         latents = self.task.net.rollout(first, histories, self._dt(dt, histories.shape[:2]))
-        states = torch.cat([first[:, None], latents], 1)
-        distance = self.mahalanobis(states).square().mean(1).sqrt()
-        joint = self._joint_distance(states[:, :-1], histories).square().mean(1).sqrt()
-        score = joint + EXCESS * excess.amax((1, 2))
-        values = (outside, distance, score)
+        values = self.task.domain(torch.cat([first[:, None], latents], 1), histories)
         return Extrapolation(*(like(p, value[0] if single else value) for value in values))
-
-    def mahalanobis(self, latent: Tensor) -> Tensor:
-        """Distance of latents to those of the training rows over ``√L``, ``(...)``.
-
-        Args:
-            latent: ``(..., L)``.
-        """
-        return _distance(latent.double(), self.task.latent_mean, self.task.latent_precision)
-
-    def _joint_distance(self, latent: Tensor, physics: Tensor) -> Tensor:
-        joint = torch.cat([latent.double(), physics.double().log10()], -1)
-        return _distance(joint, self.task.joint_mean, self.task.joint_precision)
 
     def predict_dataframe(
         self, frame: "pd.DataFrame", x0: NDArray[np.float64] | None = None
@@ -440,10 +426,3 @@ class AstroEmulator:
 def _check_steps(histories: Tensor) -> None:
     if not histories.shape[1]:
         raise ValueError("the histories have no steps; give conditions of at least one")
-
-
-def _distance(values: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
-    """Mahalanobis distance over the root of the number of dimensions."""
-    gap = values - mean.double()
-    square = ((gap @ precision.double()) * gap).sum(-1)
-    return (square.clamp(min=0) / values.shape[-1]).sqrt()

@@ -213,12 +213,12 @@ def build_task(
         emulator.latent_scaler.set_range(low, high)
         ranges = torch.tensor(scales.conditions(), dtype=torch.float64).T
         emulator.physics_scaler.set_range(ranges)
-        task.physics_range.copy_(ranges)
-        task.latent_mean.copy_((low + high) / 2)  # all that is known of the training latents
-        task.latent_precision.copy_(torch.diag(4 / (high - low).square()))
+        task.domain.physics_range.copy_(ranges)
+        task.domain.latent_mean.copy_((low + high) / 2)  # all that is known of the training latents
+        task.domain.latent_precision.copy_(torch.diag(4 / (high - low).square()))
         bounds = torch.cat([torch.stack([low, high]).double(), ranges.log10()], 1)
-        task.joint_mean.copy_(bounds.mean(0))
-        task.joint_precision.copy_(torch.diag(4 / (bounds[1] - bounds[0]).square()))
+        task.domain.joint_mean.copy_(bounds.mean(0))
+        task.domain.joint_precision.copy_(torch.diag(4 / (bounds[1] - bounds[0]).square()))
     task.scaler.set_limits(scales.lo, scales.hi)
     return task.eval()
 

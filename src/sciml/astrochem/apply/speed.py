@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sciml.astrochem.apply.emulator import AstroEmulator
+from sciml.astrochem.apply.emulator import FEW, AstroEmulator
 from sciml.astrochem.apply.inputs import pieces, species_columns
 from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.generate.settings import Settings, open_chemistry
@@ -48,7 +48,7 @@ def measure_speed(
         seconds: Time spent on every number.
     """
     generator = torch.Generator().manual_seed(0)
-    low, high = emulator.task.physics_range.log10()
+    low, high = emulator.task.domain.physics_range.log10()
     atoms = torch.from_numpy(initial_abundances(emulator.species))[None].to(emulator.device)
     start = emulator.encode(atoms)
     task, found = emulator.task, []
@@ -59,14 +59,20 @@ def measure_speed(
         latent = start.expand(batch, -1).contiguous()
         totals = task.projection.totals(emulator.decode(start)).expand(batch, -1)
 
-        def step() -> torch.Tensor:
-            return task.net.step(latent, physics, None, physics)  # noqa: B023
+        state = torch.empty_like(latent)
+        abundance = latent.new_empty(batch, len(emulator.species))
 
-        def decode() -> torch.Tensor:
-            return task.scaler.unscale(task.autoencoder.decode(step()))
+        def step() -> None:
+            for part in pieces(batch, FEW):  # noqa: B023
+                state[part] = task.net.step(latent[part], physics[part], None, physics[part])  # noqa: B023
+
+        def decode() -> None:
+            for part in pieces(batch, FEW):  # noqa: B023
+                new = task.net.step(latent[part], physics[part], None, physics[part])  # noqa: B023
+                abundance[part] = task.scaler.unscale(task.autoencoder.decode(new))  # noqa: B023
 
         def project() -> None:
-            abundance = decode()
+            decode()
             for part in pieces(batch, CHUNK):  # noqa: B023
                 task.projection.project(abundance[part], totals[part])  # noqa: B023
 

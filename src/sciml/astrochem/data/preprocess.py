@@ -22,7 +22,7 @@ from sciml.astrochem.physics.constants import PHYSICS, PHYSICS_UNITS
 from sciml.astrochem.physics.species import stoichiometric_matrix
 from sciml.core.provenance import write_json
 
-VERSION = 1  # of the artefacts; another one makes them anew
+VERSION = 2  # of the artefacts; another one makes them anew
 FEW_DIGITS = 1e-3  # relative difference between steps that float32 times explain
 
 

@@ -14,10 +14,11 @@ from sciml.astrochem.data.ranges import rounded_ranges
 from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.physics.scaling import AbundanceScaler
 from sciml.astrochem.physics.species import charges, stoichiometric_matrix
-from sciml.astrochem.physics.statistics import ChemistryStatistics
+from sciml.astrochem.physics.statistics import ChemistryStatistics, motion
 
 MOST_ROWS = 200_000  # that mean and covariance are taken from, evenly spread
 ABSENT = 1e-15  # total of an element below which its drift does not count
+NARROW = 0.05  # least standard deviation of the motion, a factor of 1.12
 NEUTRAL = 1e-6  # net charge in units of the electrons that counts as none
 
 
@@ -49,6 +50,7 @@ def measure(artefacts: Artefacts, lo: float, hi: float) -> ChemistryStatistics:
         physics_range=numbers["physics_range"],
         physics_mean=numbers["physics_mean"],
         physics_std=numbers["physics_std"],
+        physics_motion=numbers["physics_motion"],
         mean=numbers["mean"],
         covariance=numbers["covariance"],
         dt=content["dt_yr"],
@@ -73,6 +75,7 @@ class _Sums:
         self.low, self.high = np.full(4, np.inf, "f4"), np.zeros(4, "f4")
         self.rows = self.sampled = 0
         self.logs = np.zeros((2, 4))
+        self.motions: list[float] = []  # of every tracer
         self.shift: Tensor | None = None
         self.first = torch.zeros(len(species), dtype=torch.float64)
         self.second = torch.zeros(len(species), len(species), dtype=torch.float64)
@@ -88,6 +91,10 @@ class _Sums:
         self.logs += np.stack([logs.sum(0), (logs**2).sum(0)])
         self._add_scaled(chunk.abundances[(-self.rows) % self.stride :: self.stride])
         self.rows += len(chunk)
+        for _, first, length in chunk.ptr:
+            if length > 2:  # the conditions of the last row act on nothing
+                steps = torch.from_numpy(physics[first : first + length - 1])
+                self.motions.append(float(motion(steps[None])))
         for rows, starts in _parts(chunk):
             self._add_laws(rows.astype(np.float64), starts)
 
@@ -125,11 +132,19 @@ class _Sums:
             "physics_range": np.array(rounded_ranges(self.low, self.high)),
             "physics_mean": mean,
             "physics_std": np.sqrt(np.maximum(self.logs[1] / self.rows - mean**2, 0)),
+            "physics_motion": _mean_and_std(self.motions),
             "mean": (self.shift + offset).numpy(),
             "covariance": (spread / max(self.sampled - 1, 1)).numpy(),
             "net_charge": np.array(self.net),
             "element_drift": np.array(self.drift),
         }
+
+
+def _mean_and_std(motions: list[float]) -> NDArray[np.float64]:
+    """Of the tracers; never narrower than `NARROW`, for few tracers may be alike."""
+    if not motions:
+        return np.array([0.0, np.inf])
+    return np.array([np.mean(motions), max(float(np.std(motions)), NARROW)])
 
 
 def _parts(chunk: TracerTable) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:

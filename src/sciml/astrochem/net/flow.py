@@ -42,12 +42,12 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.rise = nn.Linear(width, width)
         self.fall = nn.Linear(width, width)
-        self.activation = nn.SiLU()
+        self.activation = nn.SiLU(inplace=True)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Hidden state of the next block, ``(b, width)``."""
         change: Tensor = self.fall(self.activation(self.rise(self.norm(hidden))))
-        return hidden + change
+        return change.add_(hidden)
 
 
 class Branch(nn.Module):

@@ -93,11 +93,11 @@ class PcaResidualAutoencoder(AutoencoderNet):
     def decode(self, latent: Tensor) -> Tensor:
         correction: Tensor = self.output(self.decoder(latent))
         principal = linear(latent * self.spread, self.axes.t(), self.center)
-        return principal + self.decoder_gain * correction
+        return principal.add_(correction, alpha=self.decoder_gain)
 
     def decode_species(self, latent: Tensor, columns: Tensor) -> Tensor:
         hidden: Tensor = self.decoder(latent)
         correction = linear(hidden, self.output.weight[columns], self.output.bias[columns])
         axes = self.axes[:, columns].t()
         principal = linear(latent * self.spread, axes, self.center[columns])
-        return principal + self.decoder_gain * correction
+        return principal.add_(correction, alpha=self.decoder_gain)

@@ -18,6 +18,8 @@ class ChemistryStatistics:
             float64 ``(2, 4)`` in H cm⁻³, Habing, mag and K.
         physics_mean: Mean of log10 of the conditions, float64 ``(4,)``.
         physics_std: Its standard deviation, float64 ``(4,)``.
+        physics_motion: Mean and standard deviation over the tracers of their `motion`, float64
+            ``(2,)``; (0, inf) if no tracer has two steps.
         mean: Mean scaled abundance, float64 ``(S,)``.
         covariance: Covariance of the scaled abundances, float64 ``(S, S)``.
         dt: Median length of a step in years.
@@ -35,6 +37,7 @@ class ChemistryStatistics:
     physics_range: Tensor
     physics_mean: Tensor
     physics_std: Tensor
+    physics_motion: Tensor
     mean: Tensor
     covariance: Tensor
     dt: float
@@ -43,3 +46,16 @@ class ChemistryStatistics:
     element_drift: float
     rows: int
     tracers: int
+
+
+def motion(physics: Tensor) -> Tensor:
+    """How much the conditions of histories change from step to step.
+
+    Args:
+        physics: In physical units, ``(b, t, 4)`` with t > 1.
+
+    Returns:
+        log10 of the root mean square change of their log10 over a step, -6 without any, ``(b,)``.
+    """
+    change = physics.double().log10().diff(dim=1).square().sum(-1).mean(1).sqrt()
+    return (change + 1e-6).log10()

@@ -27,6 +27,7 @@ from sciml.astrochem.report import (
 )
 from sciml.astrochem.task.autoencoder import DEFAULT_LOSS, AutoencoderTask
 from sciml.astrochem.task.chemistry import check_sizes, check_species
+from sciml.astrochem.task.domain import TrainingDomain
 from sciml.astrochem.task.export import (
     CODER_PARTS,
     EMULATOR_PARTS,
@@ -36,7 +37,7 @@ from sciml.astrochem.task.export import (
     emulator_inputs,
     emulator_module,
 )
-from sciml.astrochem.task.latents import precision, survey
+from sciml.astrochem.task.latents import survey
 from sciml.astrochem.task.merging import merge_intervals
 from sciml.astrochem.task.rivals import Curves, Rivals
 from sciml.core.checkpoint import load
@@ -95,11 +96,6 @@ class EmulatorTask(Task):
     matrix: Tensor
     charge: Tensor
     keeps_charge: Tensor
-    physics_range: Tensor
-    latent_mean: Tensor
-    latent_precision: Tensor
-    joint_mean: Tensor
-    joint_precision: Tensor
 
     def __init__(
         self,
@@ -141,25 +137,19 @@ class EmulatorTask(Task):
         self.autoencoder.requires_grad_(self.joint)
         self.measures = Measures(self.species, self.elements, list(MODELS))
         self.terms = Means([*loss.weights, "latent"])
-        self._register(len(self.species), self.autoencoder.latent_dim)
+        self.domain = TrainingDomain(self.autoencoder.latent_dim)
+        self._register_chemistry()
         self.projection = ElementProjection(self.matrix)
         self._latents: Tensor | None = None
         self.rivals, self.curves = Rivals(), Curves()
         self._fallbacks = 0
 
-    def _register(self, size: int, latents: int) -> None:
+    def _register_chemistry(self) -> None:
         matrix = torch.from_numpy(stoichiometric_matrix(self.species, tuple(self.elements)))
         self.register_buffer("matrix", matrix, persistent=False)
         charge = torch.from_numpy(charges(self.species))
         self.register_buffer("charge", charge, persistent=False)
         self.register_buffer("keeps_charge", torch.tensor(False))
-        unit = torch.tensor([[0.1] * 4, [1.0] * 4], dtype=torch.float64)
-        self.register_buffer("physics_range", unit)
-        self.register_buffer("latent_mean", torch.zeros(latents))
-        self.register_buffer("latent_precision", torch.eye(latents))
-        joint = torch.eye(latents + 4, dtype=torch.float64)  # nearly singular: needs the digits
-        self.register_buffer("joint_mean", torch.zeros_like(joint[0]))
-        self.register_buffer("joint_precision", joint)
 
     def _open(self, source: str | AutoencoderNet) -> AutoencoderNet:
         if isinstance(source, AutoencoderNet):
@@ -230,11 +220,7 @@ class EmulatorTask(Task):
         )
         self._latents = kept
         self.net.set_statistics(statistics, latents)
-        self.physics_range.copy_(statistics.physics_range)
-        self.latent_mean.copy_(latents.mean)
-        self.latent_precision.copy_(precision(latents.covariance))
-        self.joint_mean.copy_(latents.joint_mean)
-        self.joint_precision.copy_(precision(latents.joint_covariance))
+        self.domain.set_statistics(statistics, latents)
 
     def _keep_charge(self, kept: bool) -> None:
         self.keeps_charge.fill_(kept)

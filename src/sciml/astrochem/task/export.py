@@ -133,7 +133,7 @@ def _sample(task: "EmulatorTask", what: str, names: list[str], cells: int) -> Sa
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     abundance = _abundances(task.species, cells, generator).to(dtype)
-    low, high = task.physics_range.double().log10()
+    low, high = task.domain.physics_range.double().log10()
     phys = 10 ** (low + (high - low) * uniform(cells, 4))
     length = float(getattr(task.net, "dt_ref", 1.0))
     values = {
@@ -171,7 +171,7 @@ def _chemistry(
 
 
 def _conditions(task: "EmulatorTask") -> dict[str, Any]:
-    low, high = task.physics_range.tolist()
+    low, high = task.domain.physics_range.tolist()
     ranges = dict(zip(PHYSICS, map(list, zip(low, high, strict=True)), strict=True))
     reference = getattr(task.net, "dt_ref", None)
     return {
