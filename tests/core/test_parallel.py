@@ -141,10 +141,12 @@ def test_a_stop_keeps_finished_keys_and_leaves_no_process(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_leave_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     script = f"""
+import signal
 from pathlib import Path
 from fan_out_tasks import linger
 from sciml.core.parallel import fan_out
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # off in a shell's background jobs
     fan_out(linger, {{"a": 0, "b": 1, "c": 1}}, Path({str(tmp_path)!r}), workers=2)
 """
     (tmp_path / "run.py").write_text(script)

@@ -1,19 +1,15 @@
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hessian_files import assert_same, spring_record, spring_records, write_extxyz, write_groups
+from shared import HIP, needs_hip
 
 from sciml.cli import main
 from sciml.hip.commands.convert import convert
 from sciml.hip.data.files import open_source
 from sciml.hip.data.record import Record
-
-SHARED = Path(os.environ.get("SCIML_SHARED", Path(__file__).parents[2].parent / "shared"))
-REAL = SHARED / "data" / "hip"
-real = pytest.mark.skipif(not REAL.exists(), reason="needs the shared molecules")
 
 
 def _json(capsys: pytest.CaptureFixture[str]) -> dict:  # type: ignore[type-arg]
@@ -142,9 +138,9 @@ def test_stats_prints_tables(lmdb_file: Path, capsys: pytest.CaptureFixture[str]
     assert "-16.713167 eV" in shown
 
 
-@real
+@needs_hip
 def test_real_lmdb_and_hdf5_hold_the_same() -> None:
-    lmdb, hdf5 = open_source(REAL / "horm80.lmdb"), open_source(REAL / "horm80.h5")
+    lmdb, hdf5 = open_source(HIP / "horm80.lmdb"), open_source(HIP / "horm80.h5")
     assert len(lmdb) == len(hdf5) == 80
     for index in range(80):
         first, second = lmdb[index], hdf5[index]
@@ -154,9 +150,9 @@ def test_real_lmdb_and_hdf5_hold_the_same() -> None:
         assert first.energy == pytest.approx(second.energy, abs=5e-4)  # half an ulp of float32
 
 
-@real
+@needs_hip
 def test_real_molecules_have_the_published_scale(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["hip", "stats", str(REAL / "horm80.lmdb"), "--json=true"])
+    main(["hip", "stats", str(HIP / "horm80.lmdb"), "--json=true"])
     found = _json(capsys)
     assert found["atoms"]["least"] == 8  # hip.md 2.5: 8 to 21 atoms, for 100 of which 80 are here
     assert found["atoms"]["most"] == 21

@@ -1,12 +1,10 @@
-import os
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
 from numpy.typing import NDArray
+from shared import HIP, needs_hip
 
 from sciml.core.units import HARTREE, HARTREE_PER_BOHR
 from sciml.hip.generate.engines import (
@@ -25,7 +23,6 @@ from sciml.hip.physics.vibrations import wavenumber
 
 Array = NDArray[np.float64]
 
-SHARED = Path(os.environ.get("SCIML_SHARED", Path(__file__).parents[2].parent / "shared"))
 WATER = np.array([[0.0, 0.02, 0.12], [0.01, 0.77, -0.48], [0.03, -0.75, -0.47]])  # Å, bent a little
 OXIDE = [8, 1, 1]
 
@@ -128,13 +125,11 @@ def test_labels_do_not_depend_on_what_was_computed_before() -> None:
     np.testing.assert_array_equal(first.hessian, second.hessian)
 
 
+@needs_hip
 @tblite
 @pytest.mark.qm
 def test_xtb_makes_the_shared_set_again() -> None:
-    path = SHARED / "data/hip/xtb_train.h5"
-    if not path.exists():
-        pytest.skip("the shared set is not here")
-    with h5py.File(path) as file:
+    with h5py.File(HIP / "xtb_train.h5") as file:
         record = file["config_batch_0/config_300"]
         numbers, positions = record["atomic_numbers"][:].tolist(), record["positions"][:]
         energy, forces = (record[f"properties/{name}"][()] for name in ("energy", "forces"))
