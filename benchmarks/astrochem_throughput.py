@@ -33,8 +33,7 @@ from sciml.astrochem import (
     PcaResidualAutoencoder,
     SequenceData,
 )
-from sciml.astrochem.apply.inputs import pieces
-from sciml.astrochem.apply.stepper import CHUNK
+from sciml.astrochem.apply.inputs import few, pieces
 from sciml.astrochem.data.module import Store
 from sciml.astrochem.data.sequence import Windows
 from sciml.astrochem.data.table import make_table
@@ -70,9 +69,9 @@ def main() -> None:
     if "solver" not in options.skip:
         found["solver"] = _against_the_solver(options, found)
     if "rollout" not in options.skip:
-        found["rollout"] = _rollouts(_untrained(default_species(), {}), options)
+        found["rollout"] = _rollouts(_untrained(default_species(), {}))
     if "training" not in options.skip:
-        found["training"] = _training(_untrained(default_species(), {}), options)
+        found["training"] = _training(_untrained(default_species(), {}))
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n")
 
@@ -83,7 +82,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 1024, 65536])
     parser.add_argument("--backends", nargs="*", default=kinds, choices=kinds)
     parser.add_argument("--skip", nargs="*", default=[], choices=("solver", "rollout", "training"))
-    parser.add_argument("--chunk", type=int, default=CHUNK, help="cells advanced at once")
+    cells = few(torch.device("cpu"))
+    parser.add_argument("--chunk", type=int, default=cells, help="cells advanced at once")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
@@ -155,14 +155,18 @@ def _bare(shapes: Sequence[tuple[int, int]], batch: int, chunk: int) -> Run:
     rows = min(batch, chunk)
     widest = max(max(shape) for shape in shapes)
     source, target = torch.randn(rows * widest), torch.empty(rows * widest)
-    calls = [
-        (source[: rows * i].view(rows, i), torch.randn(i, o), target[: rows * o].view(rows, o))
-        for i, o in shapes
-    ]
+    weights = [torch.randn(shape) for shape in shapes]
+
+    def calls(n: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        sides = ((source[: n * len(w)].view(n, -1), w) for w in weights)
+        return [(left, w, target[: n * w.shape[1]].view(n, -1)) for left, w in sides]
+
+    sizes = [part.stop - part.start for part in pieces(batch, rows)]
+    prepared = {n: calls(n) for n in set(sizes)}
 
     def run() -> None:
-        for _ in range(batch // rows):
-            for left, right, out in calls:
+        for n in sizes:
+            for left, right, out in prepared[n]:
                 torch.mm(left, right, out=out)
 
     return run
@@ -183,7 +187,7 @@ def _in_pieces(program: Program, cells: tuple[Tensor, ...], chunk: int, width: i
 
 
 def _cells(task: EmulatorTask, options: argparse.Namespace) -> dict[str, Any]:
-    """Rates of step and step + decode by backend, batch and repeat group."""
+    """Rates of step and step + decode by backend, batch and way."""
     found: dict[str, Any] = {part: {kind: {} for kind in options.backends} for part in PARTS}
     found["bare"], found["bare step"] = {}, {}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
@@ -263,19 +267,22 @@ def _numbers(rates: Mapping[str, float], bare: float) -> str:
 
 def _against_the_solver(options: argparse.Namespace, found: Mapping[str, Any]) -> dict[str, float]:
     """The embedded network's solver on whole histories, and an emulator of its species."""
-    with open_chemistry(Settings()) as chemistry:
-        species, steps, begin = chemistry.species, 0, time.process_time()
-        for number in range(3):
-            x = chemistry.atoms()
-            for conditions in draw_history("grav", 100, np.random.default_rng(number)):
-                x = chemistry.advance(x, conditions, DT)
-                steps += 1
-        seconds = (time.process_time() - begin) / steps
-    task = _untrained(species, {})
-    cells = _random_cells(task, 1024)
-    with torch.inference_mode():
-        run = _in_pieces(_eager(task, PARTS[1]), cells, options.chunk, len(species))
-        rate = 1024 / _best({"emulator": run}, options.repeats)["emulator"]
+    steps = 100
+    histories = [draw_history("grav", steps, np.random.default_rng(number)) for number in range(3)]
+    with open_chemistry(Settings()) as chemistry, torch.inference_mode():
+        species = chemistry.species
+
+        def solve() -> None:
+            for history in histories:
+                x = chemistry.atoms()
+                for conditions in history:
+                    x = chemistry.advance(x, conditions, DT)
+
+        task = _untrained(species, {})
+        cells = _random_cells(task, 1024)
+        emulate = _in_pieces(_eager(task, PARTS[1]), cells, options.chunk, len(species))
+        best = _best({"solver": solve, "emulator": emulate}, options.repeats)
+    seconds, rate = best["solver"] / (steps * len(histories)), 1024 / best["emulator"]
     print(
         f"\nembedded solver {1e3 * seconds:.1f} CPU ms a step; step + decode of its "
         f"{len(species)} species {rate:.3g} a CPU second: {rate * seconds:.0f} times as fast"
@@ -288,7 +295,7 @@ def _against_the_solver(options: argparse.Namespace, found: Mapping[str, Any]) -
     return result
 
 
-def _rollouts(task: EmulatorTask, options: argparse.Namespace) -> dict[str, float]:
+def _rollouts(task: EmulatorTask) -> dict[str, float]:
     """Histories of 100 steps: latents alone, and abundances projected on the elements."""
     emulator, steps = AstroEmulator(task), 100
     start = torch.from_numpy(initial_abundances(task.species))
@@ -321,7 +328,7 @@ class _Single(Dataset[dict[str, Tensor]]):
         return sample
 
 
-def _training(task: EmulatorTask, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def _training(task: EmulatorTask) -> dict[str, dict[str, float]]:
     """Batches and training steps a CPU second with batched and with single fetches."""
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():

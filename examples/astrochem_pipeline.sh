@@ -6,11 +6,13 @@
 #   FAMILY=collapse TRACERS=400 WORK=broad examples/astrochem_pipeline.sh
 #   DATA=mine.h5 examples/astrochem_pipeline.sh       your own tracers, of any known layout
 #
-# Finished stages are left alone, and a training that was cut off goes on where it stopped.
+# Finished stages are left alone, and a training that was cut off goes on where it stopped; with other
+# data or flags than it was begun with it is refused.
 set -euo pipefail
 
 WORK=${WORK:-astrochem_pipeline}   # folder for everything that is made
-DATA=${DATA:-$WORK/tracers.h5}     # made if it is not there
+OWN=${DATA:-}                      # your file of tracers; by default they are made
+DATA=${DATA:-$WORK/tracers.h5}
 FAMILY=${FAMILY:-grav}             # of the histories, see sciml astrochem generate --help
 TRACERS=${TRACERS:-120}
 STEPS=${STEPS:-100}                # of 1e4 yr
@@ -32,6 +34,12 @@ fi
 fit() {
   local name=$1 run=$WORK/runs/$1
   shift
+  local settings="$* --data.path $DATA"
+  if [[ -e $run.settings && $(< "$run.settings") != "$settings" ]]; then
+    echo "$run was begun with $(< "$run.settings"), not with $settings; repeat those settings," \
+      "give another WORK, or remove it and $run.settings" >&2
+    exit 2
+  fi
   if [[ -e $run/finished ]]; then
     return
   fi
@@ -39,6 +47,8 @@ fit() {
   if [[ -e $run/checkpoints/last.ckpt ]]; then
     resume=(--ckpt_path "$run/checkpoints/last.ckpt")
   fi
+  mkdir -p "$WORK/runs"
+  echo "$settings" > "$run.settings"
   $SCIML fit -c trainer/cpu.yaml "$@" "${resume[@]}" \
     --data.path "$DATA" --data.store.artefacts "$WORK/artefacts" \
     --trainer.logger TensorBoardLogger --trainer.logger.save_dir "$WORK" \
@@ -56,6 +66,10 @@ read -ra emulator_flags <<< "$EMULATOR_FLAGS"
 autoencoder=$WORK/runs/autoencoder/checkpoints/best.ckpt
 emulator=$WORK/runs/emulator/checkpoints/best.ckpt
 
+if [[ -n $OWN && ! -e $OWN ]]; then
+  echo "no file $OWN; check DATA, or leave it out to make tracers" >&2
+  exit 2
+fi
 if [[ ! -e $DATA ]]; then # 1. data: a gas parcel a tracer, with its chemistry
   $SCIML astrochem generate --out "$DATA" --family "$FAMILY" --tracers "$TRACERS" \
     --steps "$STEPS" --workers "$WORKERS"

@@ -28,16 +28,44 @@ module sciml_step
       integer(c_int) :: failed
     end function
 
+    ! a string of C
+    function sciml_step_error() bind(c) result(text)
+      import :: c_ptr
+      type(c_ptr) :: text
+    end function
+
     subroutine sciml_step_free(step) bind(c)
       import :: c_ptr
       type(c_ptr), value :: step
     end subroutine
+
+    function strlen(text) bind(c) result(length)
+      import :: c_ptr, c_size_t
+      type(c_ptr), value :: text
+      integer(c_size_t) :: length
+    end function
   end interface
+
+contains
+
+  ! What went wrong last in this thread.
+  function last_error() result(text)
+    character(len=:), allocatable :: text
+    character(kind=c_char), pointer :: letters(:)
+    type(c_ptr) :: address
+    integer :: i
+    address = sciml_step_error()
+    call c_f_pointer(address, letters, [strlen(address)])
+    allocate(character(len=size(letters)) :: text)
+    do i = 1, size(letters)
+      text(i:i) = letters(i)
+    end do
+  end function
 end module
 
 program advance
   use sciml_step
-  use, intrinsic :: iso_fortran_env, only: real64
+  use, intrinsic :: iso_fortran_env, only: error_unit, real64
   implicit none
   integer, parameter :: cells = 10000, steps = 5
   real(real64), parameter :: pi = 3.14159265358979323846_real64
@@ -49,7 +77,7 @@ program advance
   if (command_argument_count() < 1) error stop "usage: advance_fortran STEP.pt2 [OUT.bin]"
   call get_command_argument(1, word)
   chemistry = sciml_step_load(trim(word) // c_null_char)
-  if (.not. c_associated(chemistry)) error stop "the program could not be opened"
+  if (.not. c_associated(chemistry)) call fail
   latents = int(sciml_step_latents(chemistry))
   allocate(latent(latents, cells), phys(4, cells), before(4, cells), dt(cells))
   dt = 1e4_c_float
@@ -63,7 +91,7 @@ program advance
   do step = 0, steps - 1
     call conditions(step, phys)
     if (sciml_step_advance(chemistry, int(cells, c_int64_t), latent, phys, before, dt) /= 0) &
-      error stop "the step failed"
+      call fail
     before = phys
   end do
 
@@ -78,6 +106,11 @@ program advance
   call sciml_step_free(chemistry)
 
 contains
+
+  subroutine fail
+    write(error_unit, "(2a)") "advance: ", last_error()
+    error stop 1
+  end subroutine
 
   ! A cloud that contracts; every cell starts from another density.
   subroutine conditions(step, phys)

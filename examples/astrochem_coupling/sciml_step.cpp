@@ -46,9 +46,15 @@ sciml_step *sciml_step_load(const char *path) {
     auto step = std::make_unique<sciml_step>();
     step->program = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
     auto about = step->program->get_metadata();
-    if (about.find("input.latent") == about.end())
+    if (about.find("input.latent") == about.end() ||
+        about.find("output.latent_next") == about.end())
       throw std::invalid_argument("this is no exported step");
     step->inputs = split(about.at("inputs"));
+    for (const auto &name : step->inputs) {
+      auto type = about.find("input." + name + ".dtype");
+      if (type == about.end() || type->second != "float32")
+        throw std::invalid_argument("it does not take " + name + " in float32; export it again");
+    }
     step->latents = std::stoll(split(about.at("input.latent")).at(1));
     return step.release();
   } catch (const std::exception &error) {

@@ -1,7 +1,8 @@
 /* One step of a chemistry emulator for a hydrodynamics code in C or Fortran.
  *
  * The file is what `sciml export CKPT --out step.pt2 --format aoti --what step` writes. Arrays are
- * float32 and contiguous; cell i has the numbers i*k ... i*k + k - 1 of an array with k columns.
+ * float32, as the program has to be, and contiguous; cell i has the numbers i*k ... i*k + k - 1 of
+ * an array with k columns.
  *
  *   latent       n x latents   state of the chemistry, advected like any passive quantity
  *   phys         n x 4         conditions that act during the step: H nuclei per cm3,

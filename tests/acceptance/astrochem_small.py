@@ -1,8 +1,13 @@
-"""The small run of astrochem: a few tracers of the embedded network and a tiny emulator."""
+"""What the checks of astrochem share: a small run, and how well totals are kept."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from engine import Bench
+from numpy.typing import NDArray
+
+from sciml.astrochem import AstroEmulator
 
 LATENTS = 6
 TINY = [f"--model.net.latent_dim={LATENTS}", "--model.net.encoder_dim=16",
@@ -64,3 +69,21 @@ def small_fit(bench: Bench) -> list[str]:
         "--data.windows.batches_per_epoch=5",
         "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1",
     ]  # fmt: skip
+
+
+def worst_total(emulator: AstroEmulator, start: NDArray[Any], found: NDArray[Any]) -> float:
+    """Largest relative error of an element's total, infinite where an abundance is impossible.
+
+    Args:
+        emulator: Whose species and elements these are.
+        start: Abundances whose totals are kept, ``(..., S)``.
+        found: Abundances after it, of a shape that fits.
+    """
+    if not np.isfinite(found).all() or found.min() < 0:
+        return float("inf")
+    matrix = emulator.task.matrix.double().cpu().numpy()
+    wanted = start.astype(np.float64) @ matrix
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.abs(found.astype(np.float64) @ matrix / wanted - 1)
+    there = wanted > 1e-15  # less of an element is left alone
+    return float(np.where(there, error, 0.0).max())

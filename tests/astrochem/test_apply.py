@@ -4,11 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_emulators import ATOMS, LATENTS, SPECIES, STEP, histories, tiny_task, write_checkpoint
+from tiny_emulators import (
+    ATOMS,
+    BASE,
+    LATENTS,
+    SPECIES,
+    STEP,
+    histories,
+    tiny_task,
+    write_checkpoint,
+)
 
 from sciml.astrochem.apply import AstroEmulator, CellStepper, EmulatorEnsemble
-from sciml.astrochem.apply.frame import emulate_rows
-from sciml.astrochem.apply.inputs import species_columns
+from sciml.astrochem.apply.frame import emulate_rows, far_away
+from sciml.astrochem.apply.inputs import few, species_columns
+from sciml.astrochem.data.table import TracerTable, make_table
 from sciml.astrochem.physics.species import initial_abundances
 from sciml.astrochem.physics.statistics import motion
 
@@ -197,6 +207,23 @@ def test_extrapolation_counts_conditions_outside_the_ranges(emulator: AstroEmula
     assert one.outside == 3
 
 
+def test_the_ends_of_a_range_are_inside_in_either_precision() -> None:
+    for dtype in (torch.float32, torch.float64):
+        emulator = AstroEmulator(tiny_task(), dtype=dtype)
+        low, high = emulator.task.domain.physics_range.double().numpy()
+        ends = np.stack([low, high]).astype(np.float32)  # as data files hold them
+        found = emulator.extrapolation_score(ends, histories()[1][0])
+        assert int(found.outside) == 0
+        assert int(emulator.extrapolation_score(ends * 1.001, histories()[1][0]).outside) == 4
+        seen = far_away(emulator, at_the_ends(ends))
+        assert set(seen["rows_outside"].values()) == {0.0}
+
+
+def at_the_ends(ends: np.ndarray) -> TracerTable:
+    values = np.concatenate([np.concatenate([ends, ends[:1]]), np.tile(BASE, (3, 1))], 1)
+    return make_table(values, STEP * np.arange(3), [3], SPECIES)
+
+
 def test_distance_is_that_of_mahalanobis(emulator: AstroEmulator) -> None:
     rng = np.random.default_rng(0)
     root = rng.normal(size=(LATENTS, LATENTS))
@@ -240,21 +267,21 @@ def test_score_sees_histories_that_move_unlike_those_of_training(
     physics, start = histories()
     usual = [float(motion(torch.from_numpy(one[None]))) for one in physics]
     before = emulator.extrapolation_score(physics, start).score
-    emulator.task.domain.motion.copy_(torch.tensor([np.mean(usual), max(np.std(usual), 0.05)]))
+    mean, std = np.mean(usual), max(np.std(usual), 0.05)
+    emulator.task.domain.usual_motion.copy_(torch.tensor([mean, std]))
     known = emulator.extrapolation_score(physics, start).score
     np.testing.assert_allclose(known, before, rtol=1e-12)  # within three standard deviations
     still = np.repeat(physics[:, :1], physics.shape[1], axis=1)
     far = emulator.extrapolation_score(still, start).score
-    emulator.task.domain.motion.copy_(torch.tensor([0.0, np.inf]))
+    emulator.task.domain.usual_motion.copy_(torch.tensor([0.0, np.inf]))
     unknown = emulator.extrapolation_score(still, start).score
-    mean, std = np.mean(usual), max(np.std(usual), 0.05)
     np.testing.assert_allclose(far - unknown, 0.1 * ((mean + 6) / std - 3), rtol=1e-4)
 
 
 def test_one_step_has_no_motion(emulator: AstroEmulator) -> None:
     physics, start = histories()
     before = emulator.extrapolation_score(physics[:, :1], start).score
-    emulator.task.domain.motion.copy_(torch.tensor([-1.2, 0.1]))
+    emulator.task.domain.usual_motion.copy_(torch.tensor([-1.2, 0.1]))
     after = emulator.extrapolation_score(physics[:, :1], start).score
     np.testing.assert_array_equal(after, before)
 
@@ -281,6 +308,22 @@ def test_stepper_forgets_the_conditions_of_the_step_before(emulator: AstroEmulat
     latent = torch.from_numpy(stepper.encode(start[:3]))
     expected = emulator.step(latent, physics[:3, 1])
     torch.testing.assert_close(stepper.advance(latent, physics[:3, 1]), expected)
+
+
+def test_a_wrong_length_leaves_all_cells_untouched() -> None:
+    stepper = CellStepper(AstroEmulator(tiny_task()), chunk=2)
+    physics, start = histories()
+    latent = stepper.encode(start)
+    before = latent.copy()
+    wrong = np.array([STEP, STEP, STEP, STEP, 2 * STEP])
+    with pytest.raises(ValueError, match="takes steps of 10000 yr only"):
+        stepper.advance(latent, physics[:, 0], wrong)
+    np.testing.assert_array_equal(latent, before)
+
+
+def test_pieces_are_small_where_there_is_a_cache() -> None:
+    assert CellStepper(AstroEmulator(tiny_task())).chunk == few(torch.device("cpu")) == 512
+    assert few(torch.device("cuda")) > 10_000
 
 
 def test_stepper_decodes_the_rows_that_are_asked_for(emulator: AstroEmulator) -> None:

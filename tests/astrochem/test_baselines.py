@@ -122,6 +122,16 @@ def test_linear_step_finds_a_linear_law() -> None:
     np.testing.assert_allclose(found.log10() + 8, state[:, 1:], atol=2e-4)
 
 
+def test_linear_step_is_the_same_from_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = []
+    for size in (10_000, 3):
+        monkeypatch.setattr("sciml.astrochem.metrics.baselines.PIECE", size)
+        baseline = LinearStep(components=2)
+        baseline.fit(tracers())
+        ends.append(baseline.rollout(*queries(5)))
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=0)
+
+
 def test_linear_step_stays_bounded_whatever_the_conditions() -> None:
     baseline = LinearStep(components=3)
     baseline.fit(tracers())

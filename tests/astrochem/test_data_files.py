@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,6 +18,7 @@ from layouts import (
 from shared import ASTROCHEM, needs_shared
 from tracers import SPECIES, STEP, sample_table
 
+from sciml.astrochem.data.arrays import TextGrid
 from sciml.astrochem.data.files import Reading, open_file, read_table
 from sciml.astrochem.data.table import TracerTable, concatenate
 from sciml.astrochem.data.writer import write_groups
@@ -66,6 +68,22 @@ def test_text_output_gives_a_tracer_a_file(tmp_path: Path) -> None:
     assert found.ptr.tolist() == [[0, 0, 5], [1, 5, 7], [2, 12, 4]]
     alone = read_table(tmp_path / "large" / "cloud01.csv")["cloud01"]
     assert np.array_equal(alone.values, found.values[5:12])
+
+
+def test_text_is_parsed_once_for_all_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = TextGrid(write_text(tmp_path / "large", table()))
+    whole = grid.read(0, 16, [1, 2])
+    parsed: list[Path] = []
+    load = np.loadtxt
+
+    def counted(path: Path, **how: Any) -> np.ndarray:
+        parsed.append(path)
+        return load(path, **how)
+
+    monkeypatch.setattr(np, "loadtxt", counted)
+    slabs = [grid.read(first, first + 2, [1, 2]) for first in range(0, 16, 2)]
+    assert np.array_equal(np.concatenate(slabs), whole)
+    assert [path.name for path in parsed] == [f"cloud0{n}.csv" for n in range(3)]
 
 
 def test_column_of_text_can_tell_the_tracers(tmp_path: Path) -> None:

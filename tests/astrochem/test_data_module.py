@@ -127,6 +127,38 @@ def test_automatic_batch_of_windows_leaves_30_steps(rows: int, tmp_path: Path) -
     assert next(iter(data.train_dataloader()))["row"].shape == (7,)
 
 
+def test_automatic_batch_leaves_30_steps_to_every_rank() -> None:
+    assert automatic_batch(1920) == 64
+    assert automatic_batch(1920, ranks=2) == 32
+
+
+@pytest.mark.parametrize("name", ["stride", "rows_per_batch", "first_weight", "eval_batch_size"])
+def test_windows_of_nothing_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"data.windows.{name} is 0; it has to be at least 1"):
+        Windows(**{name: 0})
+
+
+def test_tracers_of_a_single_row_are_left_out(
+    tmp_path: Path, told: pytest.LogCaptureFixture
+) -> None:
+    groups = {"train": sample_table((6, 1, 5)), "val": sample_table((1, 6, 1), seed=9)}
+    file = tmp_path / "b.h5"
+    write_groups(file, groups, dt_yr=STEP, generator="test", elements=ELEMENTS)
+    data = SequenceData(str(file), window_schedule=[[0, 2]], batch_size=9)
+    (batch,) = data.val_dataloader()
+    assert batch["row"].tolist() == [1]
+    assert "2 of 3 val tracers are left out" in told.text
+    (batch,) = data.train_dataloader()
+    assert sorted(batch["tracer"].tolist()) == [0] * 5 + [2] * 4
+
+
+def test_preprocessing_anew_is_not_stored(path: str) -> None:
+    data = SequenceData(path, store=Store(force_preprocess=True, max_rows=40))
+    assert data.store.force_preprocess
+    assert dict(data.hparams)["store"]["force_preprocess"] is False
+    assert dict(data.hparams)["store"]["max_rows"] == 40
+
+
 def test_overfitting_repeats_its_windows(path: str) -> None:
     data = SequenceData(path, batch_size=5)
     data.trainer = Trainer(overfit_batches=2, accelerator="cpu", logger=False)

@@ -40,13 +40,6 @@ def test_tables_of_other_species_are_not_joined() -> None:
         concatenate([])
 
 
-def test_phases_are_summed() -> None:
-    table = sample_table()
-    assert np.array_equal(table.total("surface"), table.abundances[:, 0].astype(float))
-    assert np.array_equal(table.total("ice"), table.total("surface"))
-    assert not table.total("bulk").any()
-
-
 def test_shapes_that_do_not_belong_together_are_refused() -> None:
     table = sample_table()
     with pytest.raises(ValueError, match="a table of 8 species cannot have values"):

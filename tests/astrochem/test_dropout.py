@@ -4,8 +4,10 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from sciml.astrochem.task import AdaptiveDropout
+from sciml.core.ema import EMA
 
 
 class Run:
@@ -16,8 +18,11 @@ class Run:
         self.state = SimpleNamespace(fn=TrainerFn.FITTING)
         self.sanity_checking = self.should_stop = False
         self.callback_metrics: dict[str, float] = {}
+        self.callbacks: list[object] = []
         self.optimizers = [torch.optim.AdamW(net.parameters(), lr=3e-3)]
         self.optimizers[0].param_groups[0]["initial_lr"] = 3e-3
+        plateau = ReduceLROnPlateau(self.optimizers[0])
+        self.lr_scheduler_configs = [SimpleNamespace(scheduler=plateau)]
 
     def validate(self, callback: AdaptiveDropout, *values: float) -> None:
         for value in values:
@@ -112,6 +117,22 @@ def test_an_unknown_monitor_is_named(net: nn.Module) -> None:
     callback.on_fit_start(run, net)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'val/other' is not logged"):
         run.validate(callback, 1.0)
+
+
+def test_averaged_weights_are_refused(net: nn.Module) -> None:
+    run = Run(net)
+    run.callbacks = [EMA(decay=0.0)]
+    AdaptiveDropout().on_fit_start(run, net)  # type: ignore[arg-type]
+    run.callbacks = [EMA(decay=0.9)]
+    with pytest.raises(ValueError, match=r"--ema.decay 0"):
+        AdaptiveDropout().on_fit_start(run, net)  # type: ignore[arg-type]
+
+
+def test_schedules_that_set_the_rate_at_every_step_are_refused(net: nn.Module) -> None:
+    run = Run(net)
+    run.lr_scheduler_configs[0].scheduler = LambdaLR(run.optimizers[0], lambda step: 1.0)
+    with pytest.raises(ValueError, match=r"--model.optim.schedule plateau"):
+        AdaptiveDropout().on_fit_start(run, net)  # type: ignore[arg-type]
 
 
 def test_sanity_checks_and_tests_do_not_count(net: nn.Module) -> None:

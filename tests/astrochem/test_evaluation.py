@@ -136,7 +136,7 @@ def test_a_checkpoint_without_data_says_nothing_of_its_training(tmp_path: Path) 
     with pytest.raises(ValueError, match="unknown baseline 'nn'; there are persistence, mean"):
         fit_baselines(["nn"], None, (1e-20, 1))
     other = training_from(
-        write_tracers(tmp_path / "t.h5", a=tracers(), b=tracers(seed=1)), emulator
+        write_tracers(tmp_path / "t.h5", a=tracers(), b=tracers(seed=1)), path, emulator
     )
     assert len(other.tracers.ptr) == 8
 

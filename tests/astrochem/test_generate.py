@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import h5py
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import sciml
 from sciml.astrochem.generate import solver
 from sciml.astrochem.generate.backend import StepError
 from sciml.astrochem.generate.dataset import Summary, generate_dataset
@@ -113,10 +116,15 @@ def test_a_stopped_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(resumed, progress=stop)
     assert not resumed.exists()
+    claimed = json.loads((tmp_path / "resumed.h5.parts" / "settings.json").read_text())
+    assert claimed["scipy_version"] == version("scipy")
     for other in ({"seed": 2}, {"settings": Settings(steps=4)}, {"tracers": 2}):
         with pytest.raises(ValueError, match=r"was begun with .*; repeat those settings"):
             run(resumed, **other)
-    assert run(resumed).resumed == 2
+    slow = Settings(**asdict(QUICK) | {"cpu_limit": 600.0})  # no tracer depends on it
+    assert run(resumed, settings=slow).resumed == 2
+    with h5py.File(resumed) as file:
+        assert file.attrs["sciml_version"] == sciml.__version__
     np.testing.assert_array_equal(rows(resumed), rows(whole))
     with pytest.raises(ValueError, match="exists; give another --out or remove it"):
         run(resumed)

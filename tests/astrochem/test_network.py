@@ -103,11 +103,12 @@ def test_a_wrong_reaction_is_one_sentence(tmp_path: Path, reaction: str, words: 
         ("x,0,0,10,20", "column alpha of row 2 of .*net.csv holds 'x'; write a number"),
         ("nan,0,0,10,20", "row 2 has a number that is not finite"),
         ("1,0,0,30,20", "tmin and tmax the wrong way round"),
+        ("1,0,0,0,0", "TWOBODY O . H2 -> OH . H in row 2 has the tmax 0"),
     ],
 )
 def test_a_wrong_number_is_one_sentence(tmp_path: Path, numbers: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        networks.make_network(tmp_path, f"CRP,OH,,O,H,,,{numbers}\n")
+        networks.make_network(tmp_path, f"TWOBODY,O,H2,OH,H,,,{numbers}\n")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +116,15 @@ def test_a_wrong_number_is_one_sentence(tmp_path: Path, numbers: str, words: str
     [
         ("H2,2,0,gas,0", "H,2,0,gas,0", "species 'H' in row 3 of .* is there twice"),
         ("H2,2,0,gas,0", "H2,2,0,ice,0", "'H2' in row 3 of .* has phase 'ice'; #X is ice"),
-        ("mass_amu", "mass", "has no column mass_amu; it needs name, mass_amu"),
+        ("mass_amu", "mass", "has no column mass_amu; it needs name, phase, mass_amu"),
         ("@OH,17,0,bulk,4600,1,1\n", "", "#OH has no partner @OH"),
         ("#O,16,0,surface,1600", "#O,16,0,surface,0", "needs a positive binding_energy_K"),
+        ("H2,2,0,gas", "H2,nan,0,gas", "species 'H2' has the mass_amu nan; give a finite number"),
+        ("H2,2,0,gas", "H2,2,nan,gas", "species 'H2' has the charge nan"),
+        ("#H,1,0,surface,600", "#H,1,0,surface,inf", "species '#H' has the binding_energy_K inf"),
+        ("OH,17,0,gas,0,1,1", "OH,17,0,gas,0,nan,1", "species 'OH' has the H nan"),
+        ("#O,16,0,surface", "#O,0,0,surface", "LH #H . #O -> #OH in row 2 needs a positive mass"),
+        ("#O,16,0,surface", "#O,-1,0,surface", "needs a positive mass_amu of its reactants"),
     ],
 )
 def test_a_wrong_table_of_species_is_one_sentence(

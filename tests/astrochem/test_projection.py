@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from sciml.astrochem.physics.projection import ElementProjection
+from sciml.astrochem.physics.projection import ElementProjection, Mode
 from sciml.astrochem.physics.species import (
     ELEMENTS,
     charges,
@@ -105,6 +105,42 @@ def test_net_charge_is_kept_where_asked() -> None:
     ions = result[:, charge > 0].sum(1)
     assert float(((result @ charge) / ions).abs().max()) < 1e-10
     assert error(projection, result, totals[:, :-1]) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "zero"])  # it has no cations
+def test_net_charge_is_kept_in_every_fall_back(kind: str) -> None:
+    charge = torch.from_numpy(charges(SPECIES))
+    projection = ElementProjection(MATRIX, charge=charge)
+    predicted = states(kind, 400)
+    totals = projection.totals(START).expand(len(predicted), -1)
+    found = projection.project(predicted, totals)
+    for result in (projection(predicted, totals), found.abundance):
+        every = (result @ charge.abs()).clamp(min=1e-15)  # less than that is none
+        assert float(((result @ charge - totals[:, -1]).abs() / every).max()) < 1e-12
+        assert error(projection, result, totals[:, :-1]) < 1e-12
+    assert float(found.residual.max()) < 1e-12
+
+
+def test_a_charge_that_cannot_be_reached_is_reported() -> None:
+    names = ("H", "H2", "E-")  # nothing positive
+    matrix = torch.from_numpy(stoichiometric_matrix(names, ("H",)))
+    projection = ElementProjection(matrix, charge=torch.tensor([0.0, 0.0, -1.0]))
+    found = projection.project(torch.tensor([[0.5, 0.2, 1e-4]]), torch.tensor([[1.0, 1e-4]]))
+    assert float(found.residual) > 0.1
+    assert error_of(found.abundance, matrix) < 1e-12
+
+
+def error_of(abundance: Tensor, matrix: Tensor) -> float:
+    return float((abundance @ matrix - 1.0).abs().max())
+
+
+@pytest.mark.parametrize("mode", ["share", "kl", "reservoir"])
+def test_exported_program_does_what_its_mode_does(mode: Mode) -> None:
+    projection = ElementProjection(MATRIX, mode)
+    predicted = states("near")
+    totals = projection.totals(START).expand(len(predicted), -1)
+    expected = projection.project(predicted, totals).abundance
+    torch.testing.assert_close(projection(predicted, totals), expected, rtol=1e-9, atol=0)
 
 
 def test_missing_elements_are_left_out() -> None:

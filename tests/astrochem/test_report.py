@@ -122,6 +122,11 @@ def test_an_unknown_species_is_named() -> None:
         track_figure(track(), ("CO", "NH3"))
 
 
+def test_step_figure_has_room_for_one_step() -> None:
+    axes = step_figure({"model": np.ones((3, 1))}).axes[0]
+    assert axes.get_xlim() == (1, 2)
+
+
 def test_step_figure_shows_the_median_of_the_tracers_that_are_left() -> None:
     errors = np.array([[0.1, 0.3, 0.5], [0.3, 0.5, np.nan], [0.2, 0.9, np.nan]])
     axes = step_figure({"model": errors}).axes[0]

@@ -56,13 +56,6 @@ def test_conditions_scale_to_their_logarithmic_range() -> None:
     assert torch.allclose(scaler.scale(middle), torch.full((1, 4), 0.5), atol=1e-6)
 
 
-def test_conditions_out_of_range_are_counted() -> None:
-    scaler = PhysicsScaler()
-    scaler.set_range(torch.tensor([[1.0] * 4, [10.0] * 4]))
-    physics = torch.tensor([[5.0, 5.0, 5.0, 5.0], [0.5, 20.0, 5.0, 5.0]])
-    assert scaler.outside(physics).tolist() == [0, 2]
-
-
 def test_conditions_of_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="have to be positive"):
         PhysicsScaler().set_range(torch.zeros(2, 4))

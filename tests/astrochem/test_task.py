@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import nn
 from tracers import SPECIES, sample_table
 
 import sciml
@@ -309,3 +310,183 @@ def test_predictions_name_tracer_and_step(file: Path, autoencoder: Path, tmp_pat
         found = task.predict_step(batch, 0)
     assert len(found["step"]) == int(batch["valid"].sum())
     assert found["abundance"].shape == (len(found["step"]), len(SPECIES))
+
+
+def other_sequences(folder: Path, **settings: object) -> SequenceData:
+    """Tracers that are hotter, poorer and have longer steps."""
+    table = sample_table([9, 8, 9, 7], seed=20)
+    table.values[:, 3] *= 3
+    table.time *= 2
+    write_groups(folder / "other.h5", {"train": table}, dt_yr=2e4, generator="test", seed=0)
+    return SequenceData(
+        str(folder / "other.h5"),
+        batch_size=8,
+        store=Store(str(folder)),
+        split=Splitting(fractions=[0.5, 0.5]),
+        **settings,
+    )
+
+
+def saved(task: EmulatorTask, run: Trainer, path: Path) -> Path:
+    run.save_checkpoint(path)
+    return path
+
+
+def test_other_data_keep_their_statistics_beside_older_weights(
+    file: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    run, task = trainer(tmp_path, 3), emulator(autoencoder, train_autoencoder="joint", joint_from=0)
+    run.fit(task, datamodule=sequences(file, tmp_path))
+    path = saved(task, run, tmp_path / "older.ckpt")
+    ends, data = [], other_sequences(tmp_path)
+    for start in (None, str(path)):
+        new = emulator(autoencoder, init_from=start)
+        new.optim.lr = 1e-12  # the weights stay where they start
+        trainer(tmp_path, 1).fit(new, datamodule=data)
+        ends.append(new)
+    fresh, started = ends[0].state_dict(), ends[1].state_dict()
+    weights = {f"net.{name}" for name, _ in task.net.named_parameters()}
+    assert float(started["domain.dt"]) == 2e4
+    for name, value in started.items():
+        expected = task.state_dict() if name in weights else fresh
+        torch.testing.assert_close(value, expected[name], atol=1e-9, rtol=0)
+
+
+def test_an_autoencoder_of_older_weights_is_scaled_as_its_data(
+    file: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    data = AbundanceData(str(file), lo=1e-16, batch_size=16, store=Store(str(tmp_path)))
+    net = PcaResidualAutoencoder(data.input_dim, 3, encoder_dim=8, decoder_dims=(8, 8))
+    task = AutoencoderTask(
+        net, data.species, data.elements, Optim(lr=1e-12), init_from=str(autoencoder)
+    )
+    trainer(tmp_path, 1).fit(task, datamodule=data)
+    older = sciml.load(autoencoder)
+    assert task.scaler.range()[0] == pytest.approx(1e-16)
+    assert torch.equal(task.center, data.statistics().mean.float())
+    for name, value in older.net.state_dict().items():  # μ and σ belong to the weights
+        torch.testing.assert_close(task.net.state_dict()[name], value, atol=1e-9, rtol=0)
+
+
+def test_autoencoders_keep_full_precision_under_autocast(autoencoder: Path) -> None:
+    task = sciml.load(autoencoder)
+    assert isinstance(task, AutoencoderTask)
+    scaled = torch.rand(5, len(SPECIES))
+    latent = task.net.encode(scaled)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(task.net.encode(scaled), latent)
+        assert torch.equal(task.net(scaled), task.net.decode(latent))
+
+
+def test_principal_components_are_judged_in_full_precision(file: Path, tmp_path: Path) -> None:
+    data = rows(file, tmp_path)
+    task = AutoencoderTask(PcaResidualAutoencoder(data.input_dim, 3), data.species, data.elements)
+    task.use_statistics(data.statistics())
+    values = [
+        Trainer(
+            accelerator="cpu", precision=precision, logger=False, default_root_dir=tmp_path,
+            enable_progress_bar=False, use_distributed_sampler=False, enable_checkpointing=False,
+        ).validate(task, datamodule=data, verbose=False)[0]["val/pca_mae_dex"]
+        for precision in ("32-true", "bf16-mixed")
+    ]  # fmt: skip
+    assert values[1] == pytest.approx(values[0], rel=1e-6)
+
+
+def test_training_runs_in_double_precision(file: Path, autoencoder: Path, tmp_path: Path) -> None:
+    task = emulator(autoencoder)
+    run = Trainer(
+        max_steps=2, accelerator="cpu", precision="64-true", logger=False,
+        default_root_dir=tmp_path, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, enable_checkpointing=False,
+    )  # fmt: skip
+    run.fit(task, datamodule=sequences(file, tmp_path))
+    assert task.net.branches[0].fall.weight.dtype == torch.float64
+    assert bool(task.net.branches[0].fall.weight.any())
+
+
+def test_compiled_rollouts_are_what_trains(
+    file: Path, autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        return lambda *values: (calls.append(1), graph(*values))[1]
+
+    for kind in (FlowMap, PcaResidualAutoencoder):
+        monkeypatch.setattr(kind, "compile", lambda net: nn.Module.compile(net, backend=backend))
+    task = emulator(autoencoder, compile=True)
+    trainer(tmp_path, 3).fit(task, datamodule=sequences(file, tmp_path))
+    assert len(calls) >= 3
+
+
+def test_steps_of_several_lengths_need_a_network_that_takes_them(
+    autoencoder: Path, tmp_path: Path
+) -> None:
+    table = sample_table([9, 8, 9, 7])
+    table.time = table.time**1.5
+    path = tmp_path / "uneven.h5"
+    write_groups(path, {"train": table}, dt_yr=1e4, generator="test", seed=0)
+    data = sequences(path, tmp_path)
+    with pytest.raises(ValueError, match=r"differ in length .* --model.net.dt_input true"):
+        trainer(tmp_path, 1).fit(emulator(autoencoder), datamodule=data)
+    net = FlowMap(3, 8, 1, dt_input=True)
+    task = EmulatorTask(net, str(autoencoder), list(SPECIES), ELEMENTS)
+    trainer(tmp_path, 1).fit(task, datamodule=data)
+    assert float(task.domain.dt) == data.statistics().dt
+
+
+def test_other_scaling_is_refused_in_tests_too(
+    file: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    data = SequenceData(str(file), lo=1e-16, batch_size=8, store=Store(str(tmp_path)))
+    for task, own in (
+        (emulator(autoencoder), data),
+        (sciml.load(autoencoder), AbundanceData(str(file), lo=1e-16, store=Store(str(tmp_path)))),
+    ):
+        run = trainer(tmp_path, 1)
+        for verb in (run.validate, run.test, run.predict):
+            with pytest.raises(ValueError, match=r"from 1e-16 to 1, .* from 1e-20 to 1"):
+                verb(task, datamodule=own)
+
+
+def test_joint_training_needs_an_end(file: Path, autoencoder: Path, tmp_path: Path) -> None:
+    run = trainer(tmp_path, -1)
+    run.fit_loop.max_epochs = -1
+    task = emulator(autoencoder, train_autoencoder="joint")
+    with pytest.raises(ValueError, match=r"after 0\.8 of the run, which has no end"):
+        run.fit(task, datamodule=sequences(file, tmp_path))
+
+
+def test_latents_to_reach_have_no_gradient(file: Path, autoencoder: Path, tmp_path: Path) -> None:
+    task = emulator(autoencoder, train_autoencoder="joint")
+    batch = next(iter(sequences(file, tmp_path).train_dataloader()))
+    start, true = task._true_latents(batch)
+    assert (start.requires_grad, true.requires_grad) == (True, False)
+
+
+def test_steps_after_the_end_of_a_tracer_do_not_fall_back(autoencoder: Path) -> None:
+    task = emulator(autoencoder)
+    wild = torch.full((1, 3, len(SPECIES)), 1e-20)
+    wild[..., 0] = 1.0
+    start = torch.full((1, len(SPECIES)), 1e-3)
+    task.project(wild, start, torch.tensor([[True, False, False]]))
+    assert task._fallbacks == 1
+    task.project(wild, start)
+    assert task._fallbacks == 4
+
+
+def test_checkpoints_from_before_the_domain_knew_the_step_open(
+    file: Path, autoencoder: Path, tmp_path: Path
+) -> None:
+    run, task = trainer(tmp_path, 1), emulator(autoencoder)
+    run.fit(task, datamodule=sequences(file, tmp_path))
+    path = saved(task, run, tmp_path / "new.ckpt")
+    content = torch.load(path, weights_only=True)
+    weights = content["state_dict"]
+    weights["domain.motion"] = weights.pop("domain.usual_motion")
+    del weights["domain.dt"]
+    torch.save(content, path)
+    loaded = sciml.load(path)
+    assert isinstance(loaded, EmulatorTask)
+    assert loaded.domain.step() == 1e4
+    assert torch.equal(loaded.domain.usual_motion, task.domain.usual_motion)

@@ -46,6 +46,7 @@ def tiny_task(
     task = EmulatorTask(net, autoencoder, list(SPECIES), list(ELEMENTS))
     if isinstance(net, FlowMap):
         net.dt_ref.fill_(STEP)
+        task.domain.dt.fill_(STEP)
         net.physics_mean.copy_(torch.tensor([4.0, 0.0, 1.0, 1.3]))
         net.physics_std.copy_(torch.tensor([1.0, 0.3, 0.5, 0.2]))
     task.domain.physics_range.copy_(torch.tensor([[1e2, 0.1, 0.5, 7.0], [1e7, 10.0, 100.0, 130.0]]))

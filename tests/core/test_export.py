@@ -118,8 +118,14 @@ def test_derivatives_are_part_of_the_program(
 
 @pytest.mark.slow
 def test_aoti_program_agrees_at_three_sizes(task: ProgramTask, tmp_path: Path) -> None:
-    found = export(task, tmp_path / "program.pt2", "aoti", what="spring")
+    path = tmp_path / "program.pt2"
+    found = export(task, path, "aoti", what="spring")
     assert max(errors["forces"] for errors in found["errors"].values()) < 1e-6
+    with zipfile.ZipFile(path) as package:
+        (name,) = (one for one in package.namelist() if one.endswith("wrapper_metadata.json"))
+        stored = json.loads(package.read(name))
+    assert (stored["outputs"], stored["output.forces"]) == ("energy,forces", "n,3")
+    assert (stored["input.x"], stored["input.x.dtype"]) == ("n,3", "float32")
 
 
 @pytest.mark.parametrize(("format", "error"), [("pt2", 1e-14), ("onnx", 1e-6)])
@@ -259,6 +265,27 @@ def test_existing_output_is_refused(task: ProgramTask, tmp_path: Path, name: str
     (tmp_path / name).write_text("mine")
     with pytest.raises(FileExistsError, match="exists already"):
         export(task, tmp_path / "x.pt2")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["x.pt2", "x.pt2.json"])
+@pytest.mark.parametrize("links", [True, False])
+def test_output_that_appears_meanwhile_is_left_alone(
+    task: ProgramTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, links: bool
+) -> None:
+    def none(self: Path, target: Path) -> None:
+        raise PermissionError
+
+    def compare(*_: object) -> dict[str, dict[str, float]]:
+        (tmp_path / name).write_text("mine")
+        return {}
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", none)
+    monkeypatch.setattr("sciml.core.export.program._compare", compare)
+    with pytest.raises(FileExistsError, match=rf"{name} exists already; give --out another"):
+        export(task, tmp_path / "x.pt2")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
 
 

@@ -1,8 +1,11 @@
 """The C and Fortran callers of an exported step, built with the libraries of torch's wheel."""
 
+import json
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +99,44 @@ def test_caller_gets_what_the_network_gives(
     found = np.fromfile(out, dtype=np.float32).reshape(CELLS, LATENTS)
     wanted = expected(task)
     assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+def with_metadata(program: Path, out: Path, change: Callable[[dict[str, str]], object]) -> Path:
+    """The program with something else in what it says about itself."""
+    with zipfile.ZipFile(program) as old, zipfile.ZipFile(out, "w") as new:
+        for item in old.infolist():
+            content = old.read(item)
+            if item.filename.endswith("_metadata.json"):
+                about = json.loads(content)
+                change(about)
+                content = json.dumps(about).encode()
+            new.writestr(item, content)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda about: about.pop("output.latent_next"), "this is no exported step"),
+        (
+            lambda about: about.update({"input.phys.dtype": "float64"}),
+            "it does not take phys in float32; export it again",
+        ),
+    ],
+    ids=["decoder", "float64"],
+)
+def test_caller_refuses_other_programs(
+    change: Callable[[dict[str, str]], object],
+    words: str,
+    program: Path,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    caller = build("all", "advance", folder)
+    other = with_metadata(program, tmp_path / "other.pt2", change)
+    done = subprocess.run([caller, other], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"advance: {other}: {words}\n"
 
 
 def test_caller_says_what_is_wrong_with_its_file(folder: Path) -> None:

@@ -65,11 +65,29 @@ def test_pipeline_of_astrochem_ends_with_a_program_and_is_not_repeated(tmp_path:
     assert (work / "evaluation" / "summary.json").exists()
     assert "persistence" in (work / "evaluation" / "grav_steps.csv").read_text()
     # every stage is there: nothing is started, and the command does not even exist
-    assert "step.pt2" in pipeline(tmp_path, settings | {"SCIML": "no-such-command"})
+    idle = settings | {"SCIML": "no-such-command"}
+    assert "step.pt2" in pipeline(tmp_path, idle)
+    other = call_pipeline(tmp_path, idle | {"EMULATOR_FLAGS": short})
+    assert other.returncode == 2
+    assert "emulator was begun with -c astrochem/flowmap.yaml" in other.stderr
+
+
+@pytest.mark.integration
+def test_pipeline_of_astrochem_makes_no_tracers_under_a_name_that_was_given(tmp_path: Path) -> None:
+    done = call_pipeline(tmp_path, {"DATA": "mine.h5", "SCIML": "no-such-command"})
+    assert done.returncode == 2
+    assert done.stderr == "no file mine.h5; check DATA, or leave it out to make tracers\n"
+    assert not list(tmp_path.iterdir())
 
 
 def pipeline(folder: Path, settings: dict[str, str]) -> str:
-    done = subprocess.run(
+    done = call_pipeline(folder, settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def call_pipeline(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [str(EXAMPLES / "astrochem_pipeline.sh")],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | settings,
@@ -77,8 +95,6 @@ def pipeline(folder: Path, settings: dict[str, str]) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -222,7 +222,7 @@ def load_weights(task: nn.Module, path: str | Path, keep: tuple[str, ...] = ()) 
     Args:
         task: Module to fill in place.
         path: Checkpoint of a sciml run.
-        keep: Names of buffers that stay as they are, such as statistics of the new data.
+        keep: Names of tensors that stay as they are, such as statistics of the new data.
 
     Raises:
         ValueError: If fewer than half of the trainable numbers would be loaded.
@@ -236,7 +236,7 @@ def load_weights(task: nn.Module, path: str | Path, keep: tuple[str, ...] = ()) 
         "unexpected": sorted(n for n in weights if n not in own and n not in keep),
         "mismatched": sorted(n for n in own if n in weights and n not in fits),
     }
-    parameters = dict(task.named_parameters())
+    parameters = {name: p for name, p in task.named_parameters() if name not in keep}
     total = sum(p.numel() for p in parameters.values())
     loaded = sum(p.numel() for name, p in parameters.items() if name in fits)
     table = Table(title=f"weights from {path}: {loaded:,} of {total:,} parameters")

@@ -2,12 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sciml.core.parallel import FAILURES, FanOut
 
+if sys.platform != "win32":
+    import fcntl
+
+LOCK = "lock"
 SETTINGS = "settings.json"
 DIGEST = "_sha256"  # end of the names of settings that are checksums
 
@@ -22,27 +28,51 @@ def failures_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.{FAILURES}")
 
 
-def claim(out: Path, now: Mapping[str, Any]) -> Path:
+@contextmanager
+def claim(out: Path, now: Mapping[str, Any]) -> Iterator[Path]:
     """Make the folder of the parts, or check that it belongs to the same settings.
+
+    No other run can claim it before the context ends.
 
     Args:
         out: The file that is to be made.
         now: Settings as plain values. One named ``x_sha256`` is reported as "other x".
 
-    Returns:
+    Yields:
         The folder.
 
     Raises:
-        ValueError: If a run with other settings was left unfinished.
+        ValueError: If a run with other settings was left unfinished, or another run goes on.
     """
     parts = parts_of(out)
+    parts.mkdir(parents=True, exist_ok=True)
+    with (parts / LOCK).open("a") as file:
+        _lock(file, out)
+        _check_settings(out, parts, now)
+        yield parts
+
+
+def _lock(file: IO[str], out: Path) -> None:
+    """Lock a file until it is closed, be it by the end of the process."""
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"another run is making {out}; wait for its end, or give another --out"
+        ) from None
+    except OSError:  # some file systems of clusters have no locks
+        return
+
+
+def _check_settings(out: Path, parts: Path, now: Mapping[str, Any]) -> None:
     path = parts / SETTINGS
     if not path.exists():
-        parts.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{SETTINGS}.part")
         draft.write_text(json.dumps(now, indent=1), encoding="utf-8")
         draft.replace(path)
-        return parts
+        return
     before = json.loads(path.read_text(encoding="utf-8"))
     differing = [name for name in now if before.get(name) != now[name]]
     if differing:
@@ -56,7 +86,6 @@ def claim(out: Path, now: Mapping[str, Any]) -> Path:
             f"{out} was begun with {what}; repeat those settings, give another --out,"
             f" or remove {parts}"
         )
-    return parts
 
 
 def keep_failures(out: Path, result: FanOut, names: Mapping[str, Any], noun: str) -> None:

@@ -111,9 +111,19 @@ def write_json(path: Path, content: Any) -> None:
         path: Final place; its folder is made.
         content: Plain values.
     """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it.
+
+    Args:
+        path: Final place; its folder is made.
+        text: Content.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
@@ -126,16 +136,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it.
-
-    Args:
-        path: Final place; its folder is made.
-        text: Content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

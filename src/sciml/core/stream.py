@@ -119,6 +119,7 @@ class StreamLoader(Resumable):
         self.order = order
         self.batch_size = batch_size
         self.epoch = 0
+        self.batch_sampler = None  # Lightning asks for it
         self._span = _Span()
         super().__init__(
             DataLoader(

@@ -106,7 +106,7 @@ class Task(Evaluation, ABC):
         """Fill buffers with the statistics of the training data; by default there are none."""
 
     def statistics_to_keep(self) -> tuple[str, ...]:
-        """Buffers that stay those of the new data when training starts from other weights."""
+        """Tensors that stay as they were set up when training starts from other weights."""
         return ()
 
     def identifiers(self, batch: Any) -> Sequence[str | int]:

@@ -15,11 +15,11 @@ from sciml.astrochem.apply.inputs import (
     as_tensor,
     check_abundance,
     check_physics,
+    few,
     like,
     pieces,
     step_lengths,
 )
-from sciml.astrochem.net.flow import FlowMap
 from sciml.astrochem.physics.constants import PHYSICS
 from sciml.astrochem.physics.projection import Projected
 from sciml.astrochem.task.emulator import EmulatorTask
@@ -28,7 +28,6 @@ from sciml.core.checkpoint import load
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
-FEW = 512  # rows decoded at once where nothing is projected: they stay in a core's cache
 CHUNK = 8192  # rows decoded and projected at once: 200 MB with 333 species and 9 elements
 
 
@@ -120,15 +119,13 @@ class AstroEmulator:
 
     @property
     def dt(self) -> float | None:
-        """Length in years of a step in training, if the network knows it."""
-        net = self.task.net
-        return float(net.dt_ref) if isinstance(net, FlowMap) else None
+        """Length in years of a step in training, None where it is not known."""
+        return self.task.domain.step()
 
     @property
     def takes_dt(self) -> bool:
         """Whether steps may be of any length."""
-        net = self.task.net
-        return isinstance(net, FlowMap) and net.dt_input
+        return self.task.net.dt_input
 
     def checked_dt(self, dt: Array) -> Array | None:
         """Lengths of steps as `emulate` takes them: none where the network does not see them.
@@ -141,8 +138,31 @@ class AstroEmulator:
         """
         lengths = torch.as_tensor(dt)
         if self.takes_dt or self.dt is not None:
-            self._dt(lengths, tuple(lengths.shape))
+            self.lengths(lengths, tuple(lengths.shape))
         return dt if self.takes_dt else None
+
+    def lengths(self, dt: float | Array | None, shape: tuple[int, ...]) -> Tensor | None:
+        """Lengths of steps as a tensor of a shape, None where none are given.
+
+        Args:
+            dt: In years, one number or an array that fits.
+            shape: Of the steps.
+
+        Raises:
+            ValueError: If one is not positive, or another than in training where that is no input.
+        """
+        if dt is None:
+            return None
+        lengths = step_lengths(dt, shape, self.device, self.dtype)
+        if not self.takes_dt:
+            own = self.dt
+            if own is None or not torch.allclose(lengths, torch.full_like(lengths, own), rtol=1e-3):
+                trained = "of its training data" if own is None else f"of {own:g} yr"
+                raise ValueError(
+                    f"this emulator takes steps {trained} only; leave dt out, or train one with "
+                    "--model.net.dt_input true on steps of several lengths"
+                )
+        return lengths
 
     @property
     def latent_dim(self) -> int:
@@ -174,7 +194,7 @@ class AstroEmulator:
         """
         state = self._latent(latent)
         found = self._empty(len(state), len(self.species))
-        for part in pieces(len(state), FEW):
+        for part in pieces(len(state), few(self.device)):
             found[part] = self._decode(state[part])
         return like(latent, found)
 
@@ -199,7 +219,7 @@ class AstroEmulator:
         """
         state = self._latent(latent)
         before = None if physics_before is None else self._physics(physics_before)
-        lengths = self._dt(dt, (len(state),))
+        lengths = self.lengths(dt, (len(state),))
         return like(latent, self.task.net.step(state, self._physics(physics), lengths, before))
 
     @torch.no_grad()
@@ -216,7 +236,7 @@ class AstroEmulator:
         """
         histories, starts, single = self._histories(physics, abundance)
         _check_steps(histories)
-        lengths = self._dt(dt, histories.shape[:2])
+        lengths = self.lengths(dt, histories.shape[:2])
         latents = self.task.net.rollout(self._encode(starts), histories, lengths)
         return like(physics, latents[0] if single else latents)
 
@@ -292,7 +312,7 @@ class AstroEmulator:
         """
         histories, starts, single = self._histories(p, x0)
         count, steps = histories.shape[:2]
-        lengths = self._dt(dt, (count, steps))
+        lengths = self.lengths(dt, (count, steps))
         abundance = self._empty(count, steps, len(self.species))
         latent = self._empty(count, steps, self.latent_dim)
         for part in pieces(
@@ -330,7 +350,7 @@ class AstroEmulator:
         histories, starts, single = self._histories(p, x0)
         _check_steps(histories)
         first = self._encode(starts)
-        latents = self.task.net.rollout(first, histories, self._dt(dt, histories.shape[:2]))
+        latents = self.task.net.rollout(first, histories, self.lengths(dt, histories.shape[:2]))
         values = self.task.domain(torch.cat([first[:, None], latents], 1), histories)
         return Extrapolation(*(like(p, value[0] if single else value) for value in values))
 
@@ -344,7 +364,7 @@ class AstroEmulator:
                 temperature (K), and tracer where there are several. A row holds the conditions
                 that act until the tracer's next row.
             x0: Abundances of the first rows, ``(S,)`` or one row for every tracer; by default
-                those of a cloud of atoms and ions.
+                those of a cloud of atoms, ions and H2.
 
         Returns:
             Columns tracer, time and the species, rows as in the frame.
@@ -380,20 +400,6 @@ class AstroEmulator:
                 "give what encode or step returned"
             )
         return values
-
-    def _dt(self, dt: float | Array | None, shape: tuple[int, ...]) -> Tensor | None:
-        if dt is None:
-            return None
-        lengths = step_lengths(dt, shape, self.device, self.dtype)
-        if not self.takes_dt:
-            own = self.dt
-            if own is None or not torch.allclose(lengths, torch.full_like(lengths, own), rtol=1e-3):
-                trained = "of its training data" if own is None else f"of {own:g} yr"
-                raise ValueError(
-                    f"this emulator takes steps {trained} only; leave dt out, or train one with "
-                    "--model.net.dt_input true on steps of several lengths"
-                )
-        return lengths
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.dtype, device=self.device)

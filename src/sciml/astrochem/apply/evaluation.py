@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sciml.astrochem.apply.emulator import CHUNK, AstroEmulator
 from sciml.astrochem.apply.frame import by_length
@@ -16,6 +15,7 @@ from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.metrics.abundance import AbundanceMetrics
 from sciml.astrochem.metrics.baselines import Baseline
 from sciml.astrochem.metrics.errors import dex_errors, finite, tracer_errors
+from sciml.astrochem.task.rivals import stack_curves
 
 Array = NDArray[np.float64]
 ROWS = 32_768  # steps judged at once
@@ -161,7 +161,7 @@ class _Tally:
                 model: {key: torch.cat([one[key] for one in parts]).numpy() for key in parts[0]}
                 for model, parts in self.each.items()
             },
-            curves={model: _stacked(parts) for model, parts in self.curves.items()},
+            curves={model: stack_curves(parts) for model, parts in self.curves.items()},
             species={
                 key: value.numpy() for key, value in self.metrics[EMULATOR].per_species().items()
             },
@@ -197,9 +197,3 @@ class _Tally:
         self.each[model].append(tracer_errors(predicted, batch.true, batch.valid, **limits))
         clean, _ = finite(predicted, self.lo)
         self.curves[model].append(dex_errors(clean, batch.true, **limits).abs().mean(-1))
-
-
-def _stacked(parts: list[Tensor]) -> Array:
-    longest = max(part.shape[1] for part in parts)
-    padded = [pad(part, (0, longest - part.shape[1]), value=torch.nan) for part in parts]
-    return torch.cat(padded).numpy()

@@ -1,6 +1,6 @@
 """Weights of the original project in our networks (S species, L latents)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,8 @@ def match(theirs: Weights, own: nn.Module, path: Path) -> dict[str, str]:
         Names of theirs by ours.
 
     Raises:
-        ValueError: If a tensor has no counterpart.
+        ValueError: If a tensor of ours has no counterpart, or one of theirs is no copy or
+            transpose of one that is used.
     """
     waiting: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, value in theirs.items():
@@ -117,6 +118,13 @@ def match(theirs: Weights, own: nn.Module, path: Path) -> dict[str, str]:
                 f"{type(own).__name__} of these sizes"
             )
         pairs[name] = found.pop(0)
+    rest = [name for names in waiting.values() for name in names]
+    unused = [name for name in rest if not _is_told_twice(name, theirs, pairs.values())]
+    if unused:
+        raise ValueError(
+            f"{path} holds more than a {type(own).__name__} of these sizes, such as {unused[0]} of "
+            f"shape {tuple(theirs[unused[0]].shape)}; it is of another network"
+        )
     return pairs
 
 
@@ -248,6 +256,15 @@ def _bare(name: str) -> str:
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name.replace("._orig_mod.", ".")
+
+
+def _is_told_twice(name: str, theirs: Weights, used: Iterable[str]) -> bool:
+    """Whether a tensor is a count of batches, or tied to one that is used."""
+    value = theirs[name]
+    return name.endswith("num_batches_tracked") or any(
+        torch.equal(value, own) or (own.dim() == 2 and torch.equal(value, own.t()))
+        for own in (theirs[other] for other in used)
+    )
 
 
 def _kind(name: str, every: Mapping[str, Tensor]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sciml.astrochem.apply.emulator import AstroEmulator
@@ -64,8 +65,8 @@ def emulate_rows(
     step = np.diff(time, append=np.inf)
     if (step <= 0)[np.setdiff1d(np.arange(len(time)), firsts - 1)].any():
         raise ValueError("time does not increase inside a history; sort its rows by time")
-    example = np.empty(0, dtype=np.float32 if emulator.dtype.itemsize == 4 else np.float64)
-    abundance = np.empty((len(time), len(emulator.species)), dtype=example.dtype)
+    dtype = np.float32 if emulator.dtype.itemsize == 4 else np.float64
+    abundance = np.empty((len(time), len(emulator.species)), dtype=dtype)
     abundance[firsts] = x0
     for places in by_length(lengths.tolist()):
         rows = firsts[places, None] + np.arange(lengths[places[0]])
@@ -88,7 +89,7 @@ def predict_dataframe(
             temperature (K), or as in the data files, and tracer where there are several. A row
             holds the conditions that act until the tracer's next row.
         x0: Abundances of the first rows, ``(S,)`` or one row for every tracer; by default those
-            of a cloud of atoms and ions.
+            of a cloud of atoms, ions and H2.
 
     Returns:
         Columns tracer, time and the species, rows as in the frame.
@@ -135,8 +136,8 @@ def far_away(emulator: AstroEmulator, table: TracerTable) -> dict[str, Any]:
     used = np.ones(len(table), dtype=bool)
     used[table.ptr[:, 1] + table.ptr[:, 2] - 1] = False  # conditions of last rows are not used
     physics = table.physics[used].astype(np.float64)
-    limits = np.array([emulator.ranges[name] for name in PHYSICS]).T
-    outside = ((physics < limits[0]) | (physics > limits[1])).mean(0)
+    excess = emulator.task.domain.excess(torch.from_numpy(physics).to(emulator.device))
+    outside = (excess > 0).double().mean(0)
     seen = zip(physics.min(0).tolist(), physics.max(0).tolist(), strict=True)
     distances = []
     for places in by_length(table.ptr[:, 2].tolist()):

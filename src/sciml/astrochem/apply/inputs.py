@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sciml.astrochem.data.columns import shorten
 from sciml.astrochem.physics.constants import PHYSICS, PHYSICS_UNITS
 from sciml.astrochem.physics.species import canonical_name
 
@@ -25,6 +26,15 @@ def like(example: Kind, values: Tensor) -> Kind:
     if isinstance(example, Tensor):
         return values.to(example.device)
     return values.cpu().numpy()
+
+
+def few(device: torch.device) -> int:
+    """Rows at once where nothing is projected: on a CPU what is between two layers stays in cache.
+
+    Args:
+        device: What computes.
+    """
+    return 512 if device.type == "cpu" else 65_536
 
 
 def pieces(count: int, size: int) -> Iterator[slice]:
@@ -189,15 +199,10 @@ def species_columns(given: Sequence[str], wanted: Sequence[str]) -> list[int]:
     missing = [name for name in wanted if name not in given]
     extra = [name for name in given if name not in wanted]
     if missing or extra:
-        parts = [f"it lacks {_few(missing)}"] if missing else []
-        parts += [f"the emulator does not know {_few(extra)}"] if extra else []
+        parts = [f"it lacks {shorten(missing)}"] if missing else []
+        parts += [f"the emulator does not know {shorten(extra)}"] if extra else []
         raise ValueError(
             f"the table has other species than the emulator: {' and '.join(parts)}; use data of "
             "the same network"
         )
     return [given.index(name) for name in wanted]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -7,15 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sciml.astrochem.apply.emulator import FEW, AstroEmulator
-from sciml.astrochem.apply.inputs import pieces, species_columns
+from sciml.astrochem.apply.emulator import CHUNK, AstroEmulator
+from sciml.astrochem.apply.inputs import few, pieces, species_columns
 from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.generate.settings import Settings, open_chemistry
 from sciml.astrochem.physics.species import initial_abundances
 
 BATCHES = (1, 1024, 65_536)
 WARM_UP = 2  # calls before the clock starts
-CHUNK = 8192  # cells projected at once
 
 
 class Speed(NamedTuple):
@@ -51,7 +50,7 @@ def measure_speed(
     low, high = emulator.task.domain.physics_range.log10()
     atoms = torch.from_numpy(initial_abundances(emulator.species))[None].to(emulator.device)
     start = emulator.encode(atoms)
-    task, found = emulator.task, []
+    task, found, size = emulator.task, [], few(emulator.device)
     for batch in batches:
         draw = torch.rand((batch, 4), generator=generator, dtype=torch.float64)
         physics = 10 ** (low + (high - low) * draw.to(low))
@@ -63,11 +62,11 @@ def measure_speed(
         abundance = latent.new_empty(batch, len(emulator.species))
 
         def step() -> None:
-            for part in pieces(batch, FEW):  # noqa: B023
+            for part in pieces(batch, size):  # noqa: B023
                 state[part] = task.net.step(latent[part], physics[part], None, physics[part])  # noqa: B023
 
         def decode() -> None:
-            for part in pieces(batch, FEW):  # noqa: B023
+            for part in pieces(batch, size):  # noqa: B023
                 new = task.net.step(latent[part], physics[part], None, physics[part])  # noqa: B023
                 abundance[part] = task.scaler.unscale(task.autoencoder.decode(new))  # noqa: B023
 
@@ -78,18 +77,24 @@ def measure_speed(
 
         works = {"step": step, "step + decode": decode, "step + decode + project": project}
         for what, work in works.items():
-            wall, cpu = _rate(work, seconds)
+            wall, cpu = _rate(work, seconds, emulator.device)
             found.append(Speed(what, batch, batch * wall, batch * cpu, torch.get_num_threads()))
     return found
 
 
-def _rate(work: Callable[[], object], seconds: float) -> tuple[float, float]:
+def _rate(work: Callable[[], object], seconds: float, device: torch.device) -> tuple[float, float]:
     """Calls in a second of the clock and of the CPU."""
-    for _ in range(WARM_UP):
+
+    def finish() -> None:
         work()
+        if device.type == "cuda":  # a call returns before the device has done its work
+            torch.cuda.synchronize(device)
+
+    for _ in range(WARM_UP):
+        finish()
     calls, begin, used = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begin < seconds:
-        work()
+        finish()
         calls += 1
     return calls / (time.perf_counter() - begin), calls / (time.process_time() - used)
 

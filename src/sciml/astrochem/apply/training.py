@@ -1,17 +1,21 @@
 """The tracers that a checkpoint was trained on, for baselines and against leaks."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jsonargparse import ArgumentParser
 
 from sciml.astrochem.apply.emulator import AstroEmulator
 from sciml.astrochem.apply.evaluation import aligned
-from sciml.astrochem.data.files import read_table
+from sciml.astrochem.apply.reading import read_tracers
+from sciml.astrochem.data.columns import shorten
+from sciml.astrochem.data.files import READING
 from sciml.astrochem.data.module import ChemistryData
+from sciml.astrochem.data.source import Reading
 from sciml.astrochem.data.table import TracerTable, concatenate
 from sciml.astrochem.metrics.baselines import BASELINES, Baseline
 from sciml.core.checkpoint import data_config, read
@@ -48,6 +52,12 @@ def training_of(ckpt: Path, emulator: AstroEmulator) -> Training | None:
     config = data_config(read(ckpt, mapped=True), ckpt)
     if config is None:
         return None
+    lost = [path for path in _files(config["init_args"]) if not Path(path).exists()]
+    if lost:
+        raise FileNotFoundError(
+            f"the files that {ckpt} was trained on are not there: {shorten(lost)}; run it where it "
+            "was trained, or give --train a file of training tracers"
+        )
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ChemistryData, "data")
     data: ChemistryData = parser.instantiate(parser.parse_object({"data": config}))["data"]
@@ -58,19 +68,29 @@ def training_of(ckpt: Path, emulator: AstroEmulator) -> Training | None:
     return Training(f"settings of {ckpt.name}", aligned(train, emulator), aligned(val, emulator))
 
 
-def training_from(path: Path, emulator: AstroEmulator) -> Training:
+def _files(settings: Mapping[str, Any]) -> list[str]:
+    """Files that the settings of a data module name."""
+    given = (settings["path"], settings.get("test") or [])
+    return [path for paths in given for path in ([paths] if isinstance(paths, str) else paths)]
+
+
+def training_from(
+    path: Path, ckpt: Path, emulator: AstroEmulator, reading: Reading = READING
+) -> Training:
     """All tracers of a file as training tracers.
 
     Args:
         path: A file of tracers.
+        ckpt: The emulator's checkpoint, for how its own files were read.
         emulator: Whose species are wanted.
+        reading: See `read_tracers`.
 
     Raises:
         FileNotFoundError: If the file is missing.
         ValueError: If it cannot be understood, or has other species.
     """
-    tables = [aligned(table, emulator) for table in read_table(path).values()]
-    return Training(path.name, concatenate(tables), None)
+    tables = read_tracers(path, ckpt, emulator, reading=reading)
+    return Training(path.name, concatenate(list(tables.values())), None)
 
 
 def fit_baselines(

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml.astrochem.apply.emulator import AstroEmulator
-from sciml.astrochem.apply.evaluation import aligned
 from sciml.astrochem.apply.frame import emulate_rows, far_away
-from sciml.astrochem.data.files import read_table
+from sciml.astrochem.apply.reading import read_tracers
+from sciml.astrochem.data.files import READING
+from sciml.astrochem.data.source import Reading
 from sciml.astrochem.data.table import TracerTable, make_table
 from sciml.astrochem.data.writer import write_groups
 from sciml.astrochem.generate.tables import History, read_histories
@@ -27,6 +28,7 @@ def emulate(
     start_group: str | None = None,
     start_row: Literal["first", "last"] = "first",
     project: bool = True,
+    reading: Reading = READING,
 ) -> dict[str, Any]:
     """Compute the abundances along physical histories.
 
@@ -39,10 +41,12 @@ def emulate(
             until the tracer's next row.
         out: HDF5 file to make, layout sciml-astrochem-1. It must not exist.
         start: File of tracers whose states are the initial abundances: that of the same number, or
-            of its only tracer for all. By default all start from a cloud of atoms and ions.
+            of its only tracer for all. By default all start from a cloud of atoms, ions
+            and H2.
         start_group: Group of that file; by default it has only one.
         start_row: Whether their first or their last state is taken.
         project: Conserve the elements of the initial abundances exactly.
+        reading: How the file of `start` is read; what has its default is as it was for training.
 
     Returns:
         What was made, also printed.
@@ -53,7 +57,12 @@ def emulate(
         raise FileNotFoundError(f"no file {tracers}; check --tracers")
     emulator = AstroEmulator.from_checkpoint(ckpt)
     histories = read_histories(tracers)
-    states = _states(emulator, list(histories), start, start_group, start_row)
+    if start is None:
+        states = np.tile(initial_abundances(emulator.species), (len(histories), 1))
+    else:
+        chosen = None if start_group is None else [start_group]
+        read = read_tracers(start, ckpt, emulator, reading=reading, groups=chosen)
+        states = _states(read, list(histories), start, start_row)
     table = _emulate(emulator, histories, states, project)
     dt = float(np.median(np.concatenate([np.diff(one.time) for one in histories.values()])))
     write_groups(
@@ -72,19 +81,15 @@ def emulate(
 
 
 def _states(
-    emulator: AstroEmulator,
+    read: dict[str, TracerTable],
     numbers: list[int],
-    start: Path | None,
-    group: str | None,
+    start: Path,
     row: Literal["first", "last"],
 ) -> NDArray[np.float64]:
-    """Initial abundances of every tracer, ``(n, S)``."""
-    if start is None:
-        return np.tile(initial_abundances(emulator.species), (len(numbers), 1))
-    read = read_table(start, None if group is None else [group])
+    """Abundances ``(n, S)`` that every tracer starts from, of those that were read."""
     if len(read) > 1:
         raise ValueError(f"{start} has the groups {', '.join(read)}; choose with --start_group")
-    table = aligned(next(iter(read.values())), emulator)
+    table = next(iter(read.values()))
     known = {int(number): place for place, number in enumerate(table.ptr[:, 0])}
     missing = [number for number in numbers if number not in known]
     if len(known) > 1 and missing:

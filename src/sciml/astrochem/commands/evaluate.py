@@ -1,6 +1,9 @@
 """``sciml astrochem evaluate``: full rollouts of an emulator beside all baselines."""
 
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from sciml.astrochem.apply.emulator import AstroEmulator
-from sciml.astrochem.apply.evaluation import EMULATOR, Judgement, aligned, judge
+from sciml.astrochem.apply.evaluation import EMULATOR, Judgement, judge
+from sciml.astrochem.apply.reading import read_tracers
 from sciml.astrochem.apply.speed import measure_speed, solver_seconds
 from sciml.astrochem.apply.training import (
     Training,
@@ -19,11 +23,10 @@ from sciml.astrochem.apply.training import (
     training_of,
     unseen,
 )
-from sciml.astrochem.data.files import read_table
+from sciml.astrochem.data.files import READING
 from sciml.astrochem.data.source import Reading
 from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.metrics.comparison import paired_bootstrap, separation
-from sciml.astrochem.physics.species import ELEMENTS
 from sciml.astrochem.report import (
     Track,
     comparison_table,
@@ -48,11 +51,12 @@ def evaluate(
     out: Path | None = None,
     speed: bool = True,
     seed: int = 0,
+    reading: Reading = READING,
 ) -> dict[str, Any]:
     """Roll out whole tracers from their first rows and compare with baselines.
 
-    Tracers that the emulator was trained on are left out. Baselines are fitted on the training
-    tracers of the checkpoint's own data settings.
+    Tracers that the emulator or the baselines were trained on are left out. Baselines are fitted on
+    the training tracers of the checkpoint's own data settings.
 
     Args:
         ckpt: Checkpoint of an emulator.
@@ -63,33 +67,37 @@ def evaluate(
         out: Folder for tables and figures; it must not exist. By default nothing is written.
         speed: Time the emulator, and the solver where it is known.
         seed: Seed of the bootstrap.
+        reading: How files are read; what has its default is as it was for training.
 
     Returns:
-        All numbers by group, also printed.
+        All numbers, also printed: of ``groups`` by their names, and of ``speed``.
     """
     if out is not None and out.exists():
         raise ValueError(f"{out} exists; give another --out or remove it")
     emulator = AstroEmulator.from_checkpoint(ckpt)
-    training = training_from(train, emulator) if train else training_of(ckpt, emulator)
+    own, training = _training(ckpt, emulator, train, reading)
     limits = emulator.task.scaler.range()
     rivals = fit_baselines(_names(baselines), training, limits)
-    tables = _tables(data, groups, emulator, training)
+    chosen = None if groups is None else _names(groups)
+    read = read_tracers(data, ckpt, emulator, reading=reading, groups=chosen)
+    known = [one.tracers for one in (own, training) if one is not None]
+    tables = _unseen(read, known, data)
     found = {name: judge(emulator, table, rivals, name) for name, table in tables.items()}
-    inside, reference = _inside(emulator, training, found)
-    summary: dict[str, Any] = {
-        name: _summary(one, inside, list(rivals), seed) for name, one in found.items()
-    }
+    inside, reference = _inside(emulator, own, found)
+    results = {name: _summary(one, inside, list(rivals), seed) for name, one in found.items()}
     for name, one in found.items():
         title = f"{name}: {len(one.places)} tracers, {one.steps} steps"
         show(comparison_table(title, one.metrics))
-    show(_difference_table(summary))
-    show(_extrapolation_table(summary, reference))
+    show(_difference_table(results))
+    show(_extrapolation_table(results, reference))
+    summary: dict[str, Any] = {"groups": results}
     if speed:
         summary["speed"] = _show_speed(emulator, next(iter(tables.values())))
     if out is not None:
-        write_json(out / "summary.json", summary)
-        for name, one in found.items():
-            _write(out, emulator, tables[name], one)
+        with _whole_folder(out) as folder:
+            write_json(folder / "summary.json", summary)
+            for name, one in found.items():
+                _write(folder, emulator, tables[name], one)
         print(f"tables and figures in {out}")
     return summary
 
@@ -98,21 +106,33 @@ def _names(words: str) -> list[str]:
     return [word.strip() for word in words.split(",") if word.strip()]
 
 
-def _tables(
-    data: Path, groups: str | None, emulator: AstroEmulator, training: Training | None
+def _training(
+    ckpt: Path, emulator: AstroEmulator, train: Path | None, reading: Reading
+) -> tuple[Training | None, Training | None]:
+    """What the emulator was trained on, and what the baselines learn from."""
+    if train is None:
+        own = training_of(ckpt, emulator)
+        return own, own
+    given = training_from(train, ckpt, emulator, reading)
+    try:
+        return training_of(ckpt, emulator), given
+    except FileNotFoundError as error:
+        lost = str(error).partition(";")[0]
+        print(f"{lost}; the emulator's own training tracers cannot be left out")
+        return None, given
+
+
+def _unseen(
+    read: Mapping[str, TracerTable], known: Sequence[TracerTable], data: Path
 ) -> dict[str, TracerTable]:
-    """The tracers of every group that the emulator was not trained on."""
-    usual = set(emulator.elements) <= set(ELEMENTS)
-    reading = Reading(elements=None if usual else list(emulator.elements))
-    read = read_table(data, None if groups is None else _names(groups), reading)
+    """The tracers of every group that nothing was trained on."""
     tables = {}
     for name, table in read.items():
-        own = aligned(table, emulator)
-        new = own if training is None else unseen(own, [training.tracers])
-        if len(new.ptr) < len(own.ptr):
+        new = unseen(table, known)
+        if len(new.ptr) < len(table.ptr):
             print(
-                f"{name}: {len(own.ptr) - len(new.ptr)} of {len(own.ptr)} tracers are left out, "
-                "the emulator or the baselines were trained on them"
+                f"{name}: {len(table.ptr) - len(new.ptr)} of {len(table.ptr)} tracers are left "
+                "out, the emulator or the baselines were trained on them"
             )
         if len(new.ptr):
             tables[name] = new
@@ -197,6 +217,18 @@ def _show_speed(emulator: AstroEmulator, table: TracerTable) -> dict[str, Any]:
         "solver_cpu_seconds": None if solver is None else solver[0],
         "solver": None if solver is None else solver[1],
     }
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside its place that gets its name once everything is in it."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(out: Path, emulator: AstroEmulator, table: TracerTable, one: Judgement) -> None:

@@ -43,7 +43,7 @@ class AbundanceData(ChemistryData):
 
     def __init__(
         self,
-        path: str | list[str] = "data/astrochem/embedded.h5",
+        path: str | list[str] = "data/astrochem/grav.h5",
         *,
         test: str | list[str] | None = None,
         batch_size: int | Literal["auto"] = "auto",

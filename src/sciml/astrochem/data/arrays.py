@@ -90,6 +90,7 @@ class TextGrid(Grid):
                 raise ValueError(f"{part} does not have the columns of {self.parts[0]}")
         self.lengths = [_count_rows(part) for part in self.parts]
         super().__init__(path, headers[0], sum(self.lengths))
+        self._kept: tuple[Path, NDArray[np.float64]] | None = None
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
@@ -106,10 +107,14 @@ class TextGrid(Grid):
         return np.concatenate(found)
 
     def _load(self, part: Path) -> NDArray[np.float64]:
-        try:
-            return np.loadtxt(part, delimiter=",", skiprows=1, ndmin=2)
-        except ValueError as error:
-            raise ValueError(f"{part} has a row that is not numbers alone: {error}") from None
+        """All rows of a file; the last one is kept, for it is read slab after slab."""
+        if self._kept is None or self._kept[0] != part:
+            try:
+                rows = np.loadtxt(part, delimiter=",", skiprows=1, ndmin=2)
+            except ValueError as error:
+                raise ValueError(f"{part} has a row that is not numbers alone: {error}") from None
+            self._kept = part, rows
+        return self._kept[1]
 
 
 def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

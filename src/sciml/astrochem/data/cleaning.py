@@ -64,7 +64,8 @@ class Faults:
         found = f"{self.count} abundances of {self.where} are negative or no number, the first: "
         if on_bad == "error":
             raise ValueError(
-                f"{found}{self.first}; correct them, or use --data.reading.on_bad clip"
+                f"{found}{self.first}; correct them, or use --data.reading.on_bad clip "
+                "(of verbs --reading.on_bad clip)"
             )
         rank_zero_info(f"{found}{self.first}; they were set to {FLOOR:g}")
 

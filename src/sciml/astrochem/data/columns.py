@@ -69,40 +69,14 @@ def find_columns(
     Raises:
         ValueError: If a column is missing, unknown or there twice.
     """
-    known: dict[str, int] = {}
-    species: dict[str, tuple[int, str]] = {}
-    unknown: list[str] = []
-    for place, label in enumerate(labels):
-        word = label.replace("_", "").lower()
-        if word in IGNORED or label in AGGREGATES or label.startswith("$"):
-            continue
-        name = SPELLINGS.get(word)
-        if name is None:
-            try:
-                name = parse_species(label, elements, normalise_case=normalise_case).name
-            except ValueError:
-                unknown.append(label)
-                continue
-            name = canonical_name(name) if rename else name
-            if name in species:
-                raise ValueError(
-                    f"{where} has the species {name} twice, as {species[name][1]} and {label}; "
-                    "remove one of the columns"
-                )
-            species[name] = (place, label)
-        elif name in known:
-            raise ValueError(
-                f"{where} has the column {name} twice, as {labels[known[name]]} and {label}; "
-                "remove one of them"
-            )
-        else:
-            known[name] = place
-    if unknown:
-        raise ValueError(
-            f"{where} has columns that are neither conditions nor species of the elements "
-            f"{' '.join(elements)}: {shorten(unknown)}; rename or remove them, or list their "
-            "elements with --data.reading.elements"
-        )
+    words = [label.replace("_", "").lower() for label in labels]
+    known = _known(labels, words, where)
+    left = [
+        (place, label)
+        for place, (label, word) in enumerate(zip(labels, words, strict=True))
+        if not (word in SPELLINGS or word in IGNORED or label in AGGREGATES or label[:1] == "$")
+    ]
+    species = _species(left, where, elements, rename=rename, normalise_case=normalise_case)
     missing = [name for name in ("Time", *PHYSICS) if name not in known]
     if missing or not species:
         raise ValueError(
@@ -118,6 +92,55 @@ def find_columns(
         places=tuple(species[name][0] for name in order),
         originals=tuple(species[name][1] for name in order),
     )
+
+
+def _known(labels: Sequence[str], words: Sequence[str], where: str) -> dict[str, int]:
+    """Places of time, conditions and tracer."""
+    known: dict[str, int] = {}
+    for place, word in enumerate(words):
+        name = SPELLINGS.get(word)
+        if name is None:
+            continue
+        if name in known:
+            raise ValueError(
+                f"{where} has the column {name} twice, as {labels[known[name]]} and "
+                f"{labels[place]}; remove one of them"
+            )
+        known[name] = place
+    return known
+
+
+def _species(
+    labels: Sequence[tuple[int, str]],
+    where: str,
+    elements: Sequence[str],
+    *,
+    rename: bool,
+    normalise_case: bool,
+) -> dict[str, tuple[int, str]]:
+    """Place and spelling of every species, by name."""
+    species: dict[str, tuple[int, str]] = {}
+    unknown: list[str] = []
+    for place, label in labels:
+        try:
+            name = parse_species(label, elements, normalise_case=normalise_case).name
+        except ValueError:
+            unknown.append(label)
+            continue
+        name = canonical_name(name) if rename else name
+        if name in species:
+            raise ValueError(
+                f"{where} has the species {name} twice, as {species[name][1]} and {label}; "
+                "remove one of the columns"
+            )
+        species[name] = (place, label)
+    if unknown:
+        raise ValueError(
+            f"{where} has columns that are neither conditions nor species of the elements "
+            f"{' '.join(elements)}: {shorten(unknown)}; rename or remove them, or list their "
+            "elements with --data.reading.elements (of verbs --reading.elements)"
+        )
+    return species
 
 
 def shorten(names: Sequence[str]) -> str:

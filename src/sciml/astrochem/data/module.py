@@ -1,7 +1,7 @@
 """The base of the data modules: which files, which splits, what is preprocessed."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from sciml.astrochem.physics.scaling import AbundanceScaler
 from sciml.astrochem.physics.species import present_elements
 from sciml.astrochem.physics.statistics import ChemistryStatistics
 from sciml.core.data import DataModule, Split
+from sciml.core.settings import caller, plain
 
 Mode = Literal["preprocess", "train", "both"]
 STEPS = 30  # steps of an epoch that an automatic batch size leaves
@@ -58,7 +59,7 @@ class ChemistryData(DataModule):
     Args:
         path: File or files to train and validate on, of any known layout.
         test: File or files to test and predict on.
-        batch_size: Samples of a batch on every rank.
+        batch_size: Samples of a batch on every rank; ``automatic`` is what `auto` stands for.
         num_workers: Loader processes on every rank.
         seed: First number of the key that orders every epoch.
         lo: Abundance that scales to 0; smaller ones are clipped.
@@ -92,9 +93,11 @@ class ChemistryData(DataModule):
         self.sources = choose_groups(_open(path, "path", reading), split.groups)
         self.tests = _open(test, "test", reading) if test else []
         _check_species([*self.sources, *self.tests])
+        self.automatic: int | None = None
         if batch_size == "auto":
             rows = min(train_rows(self.sources, split), store.max_rows or 2**62)
-            batch_size = automatic_batch(samples_per_epoch or rows)
+            self._epoch = samples_per_epoch or rows
+            self.automatic = batch_size = automatic_batch(self._epoch)
         super().__init__(
             batch_size,
             num_workers,
@@ -112,6 +115,12 @@ class ChemistryData(DataModule):
         self._rows: dict[str, Rows] = {}
         self._said: set[str] = set()
 
+    def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("frame", caller())
+        super().save_hyperparameters(*args, **kwargs)
+        # asked for this run, not for every test from its checkpoint
+        self.hparams["store"] = plain(replace(self.store, force_preprocess=False))
+
     def prepare_data(self) -> None:
         self._find()
         if self.mode != "preprocess":
@@ -120,6 +129,8 @@ class ChemistryData(DataModule):
     def setup(self, stage: str) -> None:
         trainer = self.trainer
         if trainer is not None and trainer.world_size > 1:  # only the first process has looked
+            if self.batch_size == self.automatic:
+                self.batch_size = self.automatic = automatic_batch(self._epoch, trainer.world_size)
             name = self._found.folder.name if self._found is not None else ""
             name = trainer.strategy.broadcast(name)
             self._found = find(name, Path(self.store.artefacts))
@@ -239,13 +250,14 @@ class ChemistryData(DataModule):
         return _as_it_is
 
 
-def automatic_batch(samples: int) -> int:
-    """Largest power of two that leaves at least 30 batches.
+def automatic_batch(samples: int, ranks: int = 1) -> int:
+    """Largest power of two that leaves every rank at least 30 batches.
 
     Args:
         samples: Samples of an epoch.
+        ranks: Processes that share them.
     """
-    return int(2 ** np.floor(np.log2(max(samples // STEPS, 1))))
+    return int(2 ** np.floor(np.log2(max(samples // ranks // STEPS, 1))))
 
 
 def _open(paths: str | list[str], flag: str, reading: Reading) -> list[Source]:

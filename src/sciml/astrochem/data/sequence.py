@@ -1,6 +1,6 @@
 """Sequences of rows for emulators."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -45,6 +45,9 @@ class Windows:
         eval_batch_size: Whole tracers of a batch in validation and test.
         chunk_fraction: Share of the windows that is shuffled together; below 1 for files that are
             larger than memory.
+
+    Raises:
+        ValueError: If a number is below 1.
     """
 
     rows_per_batch: int | None = None
@@ -54,6 +57,12 @@ class Windows:
     first_weight: int = 1
     eval_batch_size: int = 32
     chunk_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            counts = type(value) is int  # neither a switch nor a share
+            if counts and value < 1:
+                raise ValueError(f"data.windows.{name} is {value}; it has to be at least 1")
 
 
 WINDOWS = Windows()
@@ -88,7 +97,7 @@ class SequenceData(ChemistryData):
 
     def __init__(
         self,
-        path: str | list[str] = "data/astrochem/embedded.h5",
+        path: str | list[str] = "data/astrochem/grav.h5",
         *,
         test: str | list[str] | None = None,
         window_schedule: list[list[int]] | Literal["full"] = [[0, 2]],  # noqa: B006
@@ -118,7 +127,6 @@ class SequenceData(ChemistryData):
             chunk_fraction=windows.chunk_fraction,
         )
         self.save_hyperparameters()
-        self._automatic = self.batch_size if batch_size == "auto" else None
         self.windows = windows
         self.window_schedule = window_schedule
         if window_schedule != "full":
@@ -127,8 +135,15 @@ class SequenceData(ChemistryData):
     def dataset(self, split: Split) -> Sequences:
         part = self.part(split)
         found = self.artefacts
+        ptr = found.ptr(part)
+        has_step = ptr[:, 2] > 1
+        if not has_step.all():
+            self._say(
+                f"{int((~has_step).sum())} of {len(ptr)} {part} tracers are left out: they have a "
+                "single row, so no step"
+            )
         kind = Sequences if split == "train" else Trajectories
-        return kind(self.rows(part), found.time(part), found.ptr(part), found.metadata["dt_yr"])
+        return kind(self.rows(part), found.time(part), ptr[has_step], found.metadata["dt_yr"])
 
     def batches(self, split: Split, size: int) -> Batches:
         rank, windows = self._rank(), self.windows
@@ -160,9 +175,9 @@ class SequenceData(ChemistryData):
         def batch_size(length: int) -> int:
             if windows.rows_per_batch is not None:
                 return rows_to_windows(windows.rows_per_batch, length)
-            if self.batch_size != self._automatic:
+            if self.batch_size != self.automatic:
                 return self.batch_size
-            return automatic_batch(len(starts(length)) // rank.count)
+            return automatic_batch(len(starts(length)), rank.count)
 
         return WindowBatches(
             starts,

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml.astrochem.physics.constants import PHYSICS
-from sciml.astrochem.physics.species import Phase, phase_of
 
 
 @dataclass
@@ -66,17 +65,6 @@ class TracerTable:
     def abundances(self) -> NDArray[np.float32]:
         """Abundances per H nucleus, a view ``(N, S)``."""
         return self.values[:, len(self.phys) :]
-
-    def total(self, phase: Phase) -> NDArray[np.float64]:
-        """Summed abundance of a phase, ``(N,)``: UCLCHEM's SURFACE and BULK; `ice` is both.
-
-        Args:
-            phase: Which one.
-        """
-        wanted = {"surface", "bulk", "ice"} if phase == "ice" else {phase}
-        columns = [phase_of(name) in wanted for name in self.species]
-        total: NDArray[np.float64] = self.abundances[:, columns].sum(1, dtype=np.float64)
-        return total
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "TracerTable":
         """Some tracers in a given order, copied.

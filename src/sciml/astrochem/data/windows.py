@@ -123,11 +123,6 @@ class Trajectories(Sequences):
         dt: Usual step in years, for the padding.
     """
 
-    def __init__(
-        self, rows: Rows, time: NDArray[np.float64], ptr: NDArray[np.int64], dt: float
-    ) -> None:
-        super().__init__(rows, time, ptr, dt)
-
     def __getitem__(self, place: int) -> dict[str, Tensor]:  # type: ignore[override]
         return {name: value[0] for name, value in self.__getitems__([place]).items()}
 

@@ -5,10 +5,10 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml.astrochem.generate.network import Indices, Network
+from sciml.astrochem.generate.network import SPECIES_NUMBERS, Indices, Network, SpeciesTable
 
-# type: phases of the first and the second reactant, - for none; g gas, s surface, b bulk, i any
-# ice, e the electron, * anything
+# type: phases of the first and the second reactant, - for none; g gas, s surface, b bulk, e the
+# electron, * anything
 PATTERNS = {
     "TWOBODY": ("gg", "ge", "eg"),
     "CRP": ("*-",),
@@ -26,6 +26,7 @@ PATTERNS = {
     "BULKSWAP": ("b-",),
 }
 BOUND = ("THERM", "LH", "BULKSWAP")  # need the binding energies of their reactants
+WEIGHED = (*BOUND, "FREEZE", "IONGRAIN", "ER")  # and their masses; that of the electron counts not
 _SYMBOLS = {"#": "s", "@": "b", "": "-"}
 
 
@@ -39,6 +40,7 @@ def check_network(network: Network) -> None:
         ValueError: Naming the first reaction or species that is wrong.
     """
     _check_types(network)
+    _check_species(network.species)
     _check_reactants(network)
     _check_temperatures(network)
     _check_conservation(network)
@@ -55,6 +57,20 @@ def _check_types(network: Network) -> None:
     raise ValueError(
         f"unknown type '{kind}' of the reaction {network.describe(unknown[0])}; {hint}"
     )
+
+
+def _check_species(species: SpeciesTable) -> None:
+    """Every number of the table is finite."""
+    columns = [species.mass, species.charge, species.binding_energy, species.composition]
+    table = np.column_stack(columns)
+    wrong = np.argwhere(~np.isfinite(table))
+    if wrong.size:
+        place, column = wrong[0]
+        name = [*SPECIES_NUMBERS, *species.elements][column]
+        raise ValueError(
+            f"species '{species.names[place]}' has the {name} {table[place, column]}; give a "
+            "finite number"
+        )
 
 
 def _check_reactants(network: Network) -> None:
@@ -76,6 +92,17 @@ def _check_reactants(network: Network) -> None:
             f"{network.describe(loose[0])} needs a positive binding_energy_K of its reactants;"
             " give it in the table of species"
         )
+    mass = [
+        np.inf if name == "E-" else mass
+        for name, mass in zip(network.species.names, network.species.mass, strict=True)
+    ]
+    least = np.append(mass, np.inf)[network.reactants].min(1)
+    light = network.of(*WEIGHED)[least[network.of(*WEIGHED)] <= 0]
+    if light.size:
+        raise ValueError(
+            f"{network.describe(light[0])} needs a positive mass_amu of its reactants; give it in"
+            " the table of species"
+        )
 
 
 def _check_temperatures(network: Network) -> None:
@@ -86,6 +113,12 @@ def _check_temperatures(network: Network) -> None:
         raise ValueError(
             f"{network.describe(wrong[0])} has a number that is not finite, or tmin and tmax"
             " the wrong way round; correct the row"
+        )
+    cold = network.of("TWOBODY")[high[network.of("TWOBODY")] == 0]
+    if cold.size:
+        raise ValueError(
+            f"{network.describe(cold[0])} has the tmax 0, but its coefficient is taken between tmin"
+            " and tmax; give a temperature above 0 K"
         )
 
 

@@ -124,22 +124,22 @@ def generate_dataset(
     check_workers(workers)
     described = describe_chemistry(settings)
     jobs = {f"{job.number:06d}": job for job in _jobs(settings, tracers)}
-    parts = claim(out, described | _fingerprint(settings, tracers, group, seed))
-    result = fan_out(
-        compute_tracer,
-        jobs,
-        parts,
-        backend=runner,
-        workers=workers,
-        seed=seed,
-        progress=progress,
-    )
     numbers = {key: job.number for key, job in jobs.items()}
-    keep_failures(out, result, numbers, "tracer")
-    summary = Summary(out, group, resumed=result.skipped)
-    summary.failures = {numbers[key]: reason for key, reason in result.failures.items()}
-    _gather(summary, settings, jobs, result, seed=seed, described=described)
-    shutil.rmtree(parts)
+    with claim(out, described | _fingerprint(settings, tracers, group, seed)) as parts:
+        result = fan_out(
+            compute_tracer,
+            jobs,
+            parts,
+            backend=runner,
+            workers=workers,
+            seed=seed,
+            progress=progress,
+        )
+        keep_failures(out, result, numbers, "tracer")
+        summary = Summary(out, group, resumed=result.skipped)
+        summary.failures = {numbers[key]: reason for key, reason in result.failures.items()}
+        _gather(summary, settings, jobs, result, seed=seed, described=described)
+        shutil.rmtree(parts)
     summary.seconds = time.monotonic() - begin
     return summary
 

@@ -20,7 +20,8 @@ Indices = NDArray[np.int64]
 REACTANTS = ("r1", "r2")
 PRODUCTS = ("p1", "p2", "p3", "p4")
 NUMBERS = ("alpha", "beta", "gamma", "tmin", "tmax")
-SPECIES_COLUMNS = ("name", "mass_amu", "charge", "phase", "binding_energy_K")
+SPECIES_NUMBERS = ("mass_amu", "charge", "binding_energy_K")
+SPECIES_COLUMNS = ("name", "phase", *SPECIES_NUMBERS)
 ICES = {"ice": "#", "surface": "#", "bulk": "@"}  # phase: prefix of its species
 PHASES = ("gas", *ICES)
 
@@ -152,7 +153,7 @@ def _species(file: Traversable) -> SpeciesTable:
                 f"{where} has phase '{row['phase']}'; #X is ice or surface, @X is bulk, others gas"
             )
     elements = tuple(name for name in rows[0] if name not in SPECIES_COLUMNS)
-    mass, charge, binding = _floats(rows, ("mass_amu", "charge", "binding_energy_K"), file).T
+    mass, charge, binding = _floats(rows, SPECIES_NUMBERS, file).T
     return SpeciesTable(names, mass, charge, binding, elements, _floats(rows, elements, file))
 
 

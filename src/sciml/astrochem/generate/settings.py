@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from sciml.astrochem.generate.uclchem import OPTIONS, UclchemChemistry, require_
 
 Backend = Literal["embedded", "uclchem"]
 FILES = ("network", "network_species")
+LIBRARIES = ("sciml", "numpy", "scipy")  # whose versions may change a number
+LIMITS = ("cpu_limit",)  # tracers that fail by them are tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,11 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """Plain values, to be compared with those of an earlier run.
 
-        The files of a network are left out: what counts is what is in them.
+        The files of a network are left out: what counts is what is in them. So are limits, which
+        no finished tracer depends on.
         """
-        return {name: value for name, value in asdict(self).items() if name not in FILES}
+        left_out = {*FILES, *LIMITS}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 @contextmanager
@@ -80,6 +85,10 @@ def open_chemistry(settings: Settings) -> Iterator[Chemistry]:
 
     Yields:
         The backend; its process, where it has one, ends with the context.
+
+    Raises:
+        MissingPackageError: If the backend is not installed.
+        ValueError: If the network is wrong.
     """
     if settings.backend == "embedded":
         yield EmbeddedChemistry(
@@ -100,19 +109,22 @@ def describe_chemistry(settings: Settings) -> dict[str, str | float | None]:
         Plain values, among them ``generator`` and ``network_sha256``.
 
     Raises:
-        ValueError: If the network is wrong or the backend is not installed.
+        MissingPackageError: If the backend is not installed.
+        ValueError: If the network is wrong.
     """
+    made: dict[str, str | float | None] = {"zeta": settings.zeta}
+    made |= {f"{name}_version": version(name) for name in LIBRARIES}
     if settings.backend == "embedded":
         network = checked_network(settings.network, settings.network_species)
-        return {"generator": "embedded", "network_sha256": network.sha256, "zeta": settings.zeta}
-    version = require_uclchem()
+        return {"generator": "embedded", "network_sha256": network.sha256, **made}
+    uclchem = require_uclchem()
     options = ", ".join(f"{name} {value}" for name, value in OPTIONS.items())
     return {
         "generator": "uclchem",
         "network_sha256": None,
-        "zeta": settings.zeta,
-        "uclchem_version": version,
+        "uclchem_version": uclchem,
         "uclchem_options": options,
+        **made,
     }
 
 

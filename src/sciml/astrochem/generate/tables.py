@@ -12,7 +12,7 @@ import numpy as np
 from sciml.astrochem.generate.network import Floats
 
 COLUMNS = ("tracer", "time", "density", "radfield", "av", "temperature")
-POSITIVE = ("density", "radfield", "temperature")
+POSITIVE = ("density", "radfield", "av", "temperature")
 
 
 @dataclass(frozen=True, slots=True)

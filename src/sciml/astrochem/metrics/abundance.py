@@ -17,6 +17,7 @@ from sciml.astrochem.metrics.errors import (
 from sciml.astrochem.metrics.histogram import LogHistogram
 from sciml.astrochem.physics.species import parse_species, stoichiometric_matrix
 
+MAX_STEPS = 16_384  # 256 KiB of sums
 MAJOR = 1e-12  # true abundance above which a species counts as major
 PIECE = 1 << 21  # abundances handled at once: some 150 MB of temporaries
 SUMS = ("dex", "bias", "square", "relative", "twofold", "major", "major_count")
@@ -71,7 +72,7 @@ class AbundanceMetrics(Metric):
         elements: Sequence[str],
         lo: float = 1e-20,
         hi: float = 1.0,
-        max_steps: int = 2048,
+        max_steps: int = MAX_STEPS,
     ) -> None:
         super().__init__()
         self.split, self.lo, self.hi, self.max_steps = split, lo, hi, max_steps
@@ -206,7 +207,7 @@ class AbundanceMetrics(Metric):
         if valid.shape[1] > self.max_steps:
             raise ValueError(
                 f"histories of {valid.shape[1]} steps do not fit max_steps {self.max_steps}; "
-                "raise it"
+                "raise it, or cut the histories"
             )
 
 

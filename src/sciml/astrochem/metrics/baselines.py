@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PHYSICS = 4  # conditions
+PIECE = 16_384  # rows at once
 NEAREST = 1e-12  # dex², added to a distance before it is inverted
 
 
@@ -209,13 +210,13 @@ class LinearStep(Baseline):
         first = torch.ones(len(values), dtype=torch.bool)
         first[starts] = False
         after = first.nonzero()[:, 0]  # rows that have a row before them
-        scaled = self.logarithm(values[:, PHYSICS:])
         physics = values[:, :PHYSICS].double().log10()
-        self.center = scaled.mean(0)
-        covariance = (scaled - self.center).T @ (scaled - self.center)
+        pieces = values[:, PHYSICS:].split(PIECE)  # all logarithms in float64 would need gigabytes
+        self.center = sum(self.logarithm(piece).sum(0) for piece in pieces) / len(values)
+        covariance = sum(deviation.T @ deviation for deviation in map(self._deviation, pieces))
         axes = torch.linalg.eigh(covariance)[1].flip(1)
         self.axes = axes[:, : min(self.components, axes.shape[1])]
-        state = (scaled - self.center) @ self.axes
+        state = torch.cat([self._deviation(piece) @ self.axes for piece in pieces])
         self.limits = state.amin(0), state.amax(0)
         self.spread = state.std(0).clamp(min=1e-12)
         self.conditions = physics.mean(0), physics.std(0).clamp(min=1e-12)
@@ -227,7 +228,7 @@ class LinearStep(Baseline):
         self.weight = torch.linalg.solve(square + penalty, inputs.T @ increments)
 
     def rollout(self, x0: Tensor, phys: Tensor) -> Tensor:
-        state = (self.logarithm(x0) - self.center) @ self.axes
+        state = self._deviation(x0) @ self.axes
         physics = phys.double().log10()
         states = []
         for step in range(phys.shape[1]):  # each step starts from the one before
@@ -237,6 +238,9 @@ class LinearStep(Baseline):
         logarithm = torch.stack(states, 1) @ self.axes.T + self.center
         abundance: Tensor = 10.0**logarithm
         return abundance.clamp(self.lo, self.hi)
+
+    def _deviation(self, abundance: Tensor) -> Tensor:
+        return self.logarithm(abundance) - self.center
 
     def _inputs(self, state: Tensor, physics: Tensor) -> Tensor:
         mean, spread = self.conditions

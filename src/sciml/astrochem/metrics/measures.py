@@ -4,14 +4,31 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from sciml.astrochem.metrics.abundance import AbundanceMetrics
+from sciml.astrochem.metrics.abundance import MAX_STEPS, AbundanceMetrics
 
-NAMES = (
-    *("mae_dex", "rmse_dex", "mae_dex_major", "frac_2x", "mean_rel", "std_rel", "max_rel"),
-    *("median_rel", "p95_rel", "worst_species_dex", "mae_dex_gas", "mae_dex_surface"),
-    *("mae_dex_bulk", "mae_dex_ice", "mae_dex_ions", "first_step_dex", "last_step_dex"),
-    *("elem_rel_mean", "elem_rel_max", "unstable", "nonfinite"),
-)
+UNITS = {  # of every metric, in the order of tables
+    "mae_dex": "dex",
+    "rmse_dex": "dex",
+    "mae_dex_major": "dex",
+    "frac_2x": "",
+    "mean_rel": "",
+    "std_rel": "",
+    "max_rel": "",
+    "median_rel": "",
+    "p95_rel": "",
+    "worst_species_dex": "dex",
+    "mae_dex_gas": "dex",
+    "mae_dex_surface": "dex",
+    "mae_dex_bulk": "dex",
+    "mae_dex_ice": "dex",
+    "mae_dex_ions": "dex",
+    "first_step_dex": "dex",
+    "last_step_dex": "dex",
+    "elem_rel_mean": "",
+    "elem_rel_max": "",
+    "unstable": "",
+    "nonfinite": "",
+}
 COMPARED = (  # what is kept of the rivals
     *("mae_dex", "mae_dex_major", "frac_2x", "median_rel", "p95_rel", "mean_rel"),
     *("first_step_dex", "last_step_dex", "worst_species_dex", "unstable"),
@@ -35,7 +52,7 @@ class Measures(nn.Module):
         species: Sequence[str],
         elements: Sequence[str],
         models: Sequence[str],
-        max_steps: int = 2048,
+        max_steps: int = MAX_STEPS,
     ) -> None:
         super().__init__()
         self.names = tuple(models)
@@ -84,6 +101,26 @@ class Measures(nn.Module):
         """
         self.of(model).update(predicted, true, valid)
 
+    def per_species(self, model: str) -> dict[str, Tensor]:
+        """`AbundanceMetrics.per_species` over all ranks; every rank has to ask.
+
+        Args:
+            model: Name of the prediction.
+        """
+        metrics = self.of(model)
+        with metrics.sync_context():
+            return metrics.per_species()
+
+    def per_step(self, model: str) -> Tensor:
+        """`AbundanceMetrics.per_step` over all ranks; every rank has to ask.
+
+        Args:
+            model: Name of the prediction.
+        """
+        metrics = self.of(model)
+        with metrics.sync_context():
+            return metrics.per_step()
+
     def compute(self, split: str, prefixes: Mapping[str, str]) -> dict[str, Tensor]:
         """Metrics by full name, ``<split>/<prefix><metric>``.
 
@@ -111,6 +148,6 @@ def by_model(
         prefixes: What stands before the metrics of every model, by its name.
     """
     return {
-        model: {name: values[key] for name in NAMES if (key := f"{split}/{prefix}{name}") in values}
+        model: {name: values[key] for name in UNITS if (key := f"{split}/{prefix}{name}") in values}
         for model, prefix in prefixes.items()
     }

@@ -1,12 +1,16 @@
 """Contracts of autoencoders and emulators (b rows, t steps, S species, L latents)."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from sciml.astrochem.physics.statistics import ChemistryStatistics
+from sciml.core.task import full_precision
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,39 @@ class AutoencoderNet(nn.Module, HyperparametersMixin, ABC):
     """Map scaled abundances ``(b, S)`` to latents ``(b, L)`` and back.
 
     `encode` and `decode` are the network as it is used; `forward` is the network as it is trained,
-    with the noise on its latents in training mode.
+    with the noise on its latents in training mode. All three keep the precision of their inputs
+    under mixed precision: a scaled abundance rounded to bfloat16 is off by up to 0.1 dex. A network
+    gives `to_latent` and `to_scaled`, which they call.
     """
 
     input_dim: int
     latent_dim: int
 
     @abstractmethod
-    def encode(self, scaled: Tensor) -> Tensor:
-        """Latents of scaled abundances, ``(b, S)`` to ``(b, L)``."""
+    def to_latent(self, scaled: Tensor) -> Tensor:
+        """What `encode` gives, in the precision that is set."""
 
     @abstractmethod
+    def to_scaled(self, latent: Tensor) -> Tensor:
+        """What `decode` gives, in the precision that is set."""
+
+    def encode(self, scaled: Tensor) -> Tensor:
+        """Latents of scaled abundances, ``(b, S)`` to ``(b, L)``."""
+        if is_scripting():  # scripts know no contexts
+            latent = self.to_latent(scaled)
+        else:
+            with _own_precision(scaled):
+                latent = self.to_latent(scaled)
+        return latent
+
     def decode(self, latent: Tensor) -> Tensor:
         """Scaled abundances of latents, ``(b, L)`` to ``(b, S)``; not clipped to [0, 1]."""
+        if is_scripting():
+            scaled = self.to_scaled(latent)
+        else:
+            with _own_precision(latent):
+                scaled = self.to_scaled(latent)
+        return scaled
 
     @abstractmethod
     def decode_species(self, latent: Tensor, columns: Tensor) -> Tensor:
@@ -85,14 +109,24 @@ class AutoencoderNet(nn.Module, HyperparametersMixin, ABC):
         """
 
 
+def _own_precision(values: Tensor) -> AbstractContextManager[None]:
+    """`full_precision` where another one is set; nothing that an export would record elsewhere."""
+    mixed = torch.is_autocast_enabled(values.device.type)
+    return full_precision(values.device) if mixed else nullcontext()
+
+
 class EmulatorNet(nn.Module, HyperparametersMixin, ABC):
     """Advance latents ``(b, L)`` over one step of time under given conditions.
 
     Latents are those of the autoencoder, conditions are density, field, Av and temperature in
-    physical units, ``(b, 4)``; networks scale both inside.
+    physical units, ``(b, 4)``; networks scale both inside. Buffers hold statistics of the training
+    tracers and nothing else. ``dt_input`` says whether a network tells steps of different lengths,
+    ``phys_delta`` whether it takes the conditions of the step before.
     """
 
     state_dim: int
+    dt_input: bool = False
+    phys_delta: bool = False
 
     @abstractmethod
     def step(
@@ -139,6 +173,11 @@ class EmulatorNet(nn.Module, HyperparametersMixin, ABC):
             ``(k, b, t, L)``, for one member that of `rollout`.
         """
         return self.rollout(latent, physics, dt)[None]
+
+    @torch.jit.unused
+    def forward(self, latent: Tensor, physics: Tensor, dt: Tensor | None = None) -> Tensor:
+        """The network as it is trained: `rollout_each`."""
+        return self.rollout_each(latent, physics, dt)
 
     @abstractmethod
     def set_statistics(self, statistics: ChemistryStatistics, latents: LatentStatistics) -> None:

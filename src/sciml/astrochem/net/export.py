@@ -85,42 +85,20 @@ class Step(nn.Module):
         return self.net.step(latent, phys, dt, phys_before)
 
 
-class TimedStep(nn.Module):
-    """Like `Step`, for a network that knows the length of the step but no earlier conditions.
-
-    Args:
-        net: Emulator.
-    """
-
-    def __init__(self, net: EmulatorNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, latent: Tensor, phys: Tensor, dt: Tensor) -> Tensor:
-        """Latents ``(b, L)``.
-
-        Args:
-            latent: ``(b, L)``.
-            phys: Conditions that act during the step, in physical units, ``(b, 4)``.
-            dt: Length of the step in years, ``(b,)``.
-        """
-        return self.net.step(latent, phys, dt, None)
-
-
 class Full(nn.Module):
     """Abundances one step later with the element totals of those before.
 
     The projection runs in float64, whatever the type of the network.
 
     Args:
-        step: `Step` or `TimedStep`.
+        step: From latents to those one step later.
         encoder: From abundances to latents.
         decoder: From latents to abundances.
         projection: Keeps the elements.
     """
 
     def __init__(
-        self, step: nn.Module, encoder: Encoder, decoder: Decoder, projection: ElementProjection
+        self, step: Step, encoder: Encoder, decoder: Decoder, projection: ElementProjection
     ) -> None:
         super().__init__()
         self.step = step
@@ -149,24 +127,24 @@ class Full(nn.Module):
         return projected
 
 
-class TimedFull(nn.Module):
-    """Like `Full`, for a network that knows the length of the step but no earlier conditions.
+class Timed(nn.Module):
+    """A step for a network that knows its length but no earlier conditions.
 
     Args:
-        full: With a `Step`.
+        whole: `Step` or `Full`.
     """
 
-    def __init__(self, full: Full) -> None:
+    def __init__(self, whole: Step | Full) -> None:
         super().__init__()
-        self.full = full
+        self.whole = whole
 
-    def forward(self, abundance: Tensor, phys: Tensor, dt: Tensor) -> Tensor:
-        """Abundances per H nucleus, ``(b, S)``.
+    def forward(self, state: Tensor, phys: Tensor, dt: Tensor) -> Tensor:
+        """Latents or abundances one step later.
 
         Args:
-            abundance: Per H nucleus, not scaled, ``(b, S)``.
+            state: Those before it.
             phys: Conditions that act during the step, in physical units, ``(b, 4)``.
             dt: Length of the step in years, ``(b,)``.
         """
-        advanced: Tensor = self.full(abundance, phys, None, dt)
+        advanced: Tensor = self.whole(state, phys, None, dt)
         return advanced

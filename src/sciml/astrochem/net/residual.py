@@ -82,7 +82,7 @@ class PcaResidualAutoencoder(AutoencoderNet):
             self.center.copy_(statistics.mean)
             self.spread.copy_(variances[kept].clamp(min=1e-12).sqrt())
 
-    def encode(self, scaled: Tensor) -> Tensor:
+    def to_latent(self, scaled: Tensor) -> Tensor:
         deviation = scaled - self.center
         correction: Tensor = self.input(self.encoder(self.encoder_gain * deviation))
         return linear(deviation, self.axes) / self.spread + correction
@@ -90,7 +90,7 @@ class PcaResidualAutoencoder(AutoencoderNet):
     def perturb(self, latent: Tensor) -> Tensor:
         return latent + self.noise * torch.randn_like(latent) if self.training else latent
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def to_scaled(self, latent: Tensor) -> Tensor:
         correction: Tensor = self.output(self.decoder(latent))
         principal = linear(latent * self.spread, self.axes.t(), self.center)
         return principal.add_(correction, alpha=self.decoder_gain)

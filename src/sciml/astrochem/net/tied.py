@@ -61,7 +61,7 @@ class TiedAutoencoder(AutoencoderNet):
         self.drop_down = nn.Dropout(dropout)
         self.drop_up = nn.Dropout(dropout)
 
-    def encode(self, scaled: Tensor) -> Tensor:
+    def to_latent(self, scaled: Tensor) -> Tensor:
         hidden = self.activation(self.norms[0](self.down1(scaled)))
         hidden = self.activation(self.norms[1](self.down2(hidden)))
         latent: Tensor = self.norms[2](self.down3(self.drop_down(hidden)))
@@ -71,7 +71,7 @@ class TiedAutoencoder(AutoencoderNet):
     def perturb(self, latent: Tensor) -> Tensor:
         return latent + self.noise * torch.randn_like(latent) if self.training else latent
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def to_scaled(self, latent: Tensor) -> Tensor:
         hidden = self._climb(latent)
         scaled: Tensor = self.output(linear(hidden, self.down1.weight.t(), self.up_bias[2]))
         return scaled

@@ -5,6 +5,7 @@ species by ``exp(w_i (A λ)_i)`` with one multiplier λ an element, chosen so th
 the state of least weighted relative entropy to the decoded one. Positive by construction.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ class Projected(NamedTuple):
     Args:
         abundance: Abundances that hold the totals, float64 ``(b, S)``.
         fallen_back: Rows that the mode ``share`` could not mend, bool ``(b,)``.
-        residual: Largest relative difference of a total, ``(b,)``.
+        residual: Largest relative difference of a total; of the net charge, where it is kept, in
+            units of the sum of all charges, ``(b,)``.
     """
 
     abundance: Tensor
@@ -40,7 +42,8 @@ class ElementProjection(nn.Module):
     element, ``w_i = max_e(A_ie x_i / total_e) + 1e-3``: reservoirs take the difference and trace
     species keep their predicted value. Rows that do not converge, of states far from any chemistry,
     use the mode ``kl`` (all weights 1), and if that fails too, all species are scaled down together
-    and the rest goes into the atoms: any input ends with the right totals. ``reservoir`` puts
+    and the rest goes into the atoms: any input ends with the right totals. The net charge is kept
+    too then, unless a positive one is asked for of a state with fewer cations. ``reservoir`` puts
     differences into the neutral atoms alone, for comparison: it destroys trace atoms and does not
     always reach the totals.
 
@@ -104,7 +107,7 @@ class ElementProjection(nn.Module):
     def forward(self, abundance: Tensor, totals: Tensor) -> Tensor:
         """The state with the given totals that is nearest to a predicted one.
 
-        The number of iterations is fixed, so that the same program runs in every export.
+        All rows go through every fall-back, so that the same program runs in every export.
 
         Args:
             abundance: Predicted, positive, ``(b, S)``.
@@ -115,12 +118,16 @@ class ElementProjection(nn.Module):
         """
         wanted = totals.double()
         start = self._start(abundance, wanted)
-        result = self._share(start, wanted)
-        good = self._agrees(result, wanted)
-        second = self._kl(start, wanted)
-        fair = self._agrees(second, wanted)
-        second = torch.where(fair[:, None], second, self._dilute(start, wanted))
-        result = torch.where(good[:, None], result, second)
+        if self.mode == "reservoir":
+            result = self._refill(start, wanted)
+        else:
+            result = self._newton(start, wanted, False)
+            fair = self._agrees(result, wanted)
+            result = torch.where(fair[:, None], result, self._dilute(start, wanted))
+            if self.mode == "share":
+                first = self._newton(start, wanted, True)
+                good = self._agrees(first, wanted)
+                result = torch.where(good[:, None], first, result)
         return torch.clamp(result, min=self.floor).to(abundance.dtype)
 
     @torch.jit.unused
@@ -134,51 +141,51 @@ class ElementProjection(nn.Module):
         wanted = totals.double()
         start = self._start(abundance, wanted)
         if self.mode == "reservoir":
-            result = torch.clamp(
-                start + (wanted - start @ self.rows) @ self.atoms.t(), min=self.floor
-            )
+            result = torch.clamp(self._refill(start, wanted), min=self.floor)
             none = torch.zeros(len(start), dtype=torch.bool, device=start.device)
-            return Projected(result, none, self._residual(result, wanted))
-        result = self._share(start, wanted) if self.mode == "share" else self._kl(start, wanted)
-        lost = ~(self._residual(result, wanted) < self.agreed)
-        for mend in (self._kl, self._dilute):
-            rows = (~(self._residual(result, wanted) < self.agreed)).nonzero()[:, 0]
+            return Projected(result, none, self._gaps(result, wanted).amax(-1))
+        result = self._newton(start, wanted, self.mode == "share")
+        lost = ~self._agrees(result, wanted)
+        for mend in (partial(self._newton, shared=False), self._dilute):
+            rows = (~self._agrees(result, wanted)).nonzero()[:, 0]
             if len(rows):
                 result = result.index_copy(0, rows, mend(start[rows], wanted[rows]))
         result = torch.clamp(result, min=self.floor)
-        return Projected(result, lost, self._residual(result, wanted))
+        return Projected(result, lost, self._gaps(result, wanted).amax(-1))
 
     def _start(self, abundance: Tensor, wanted: Tensor) -> Tensor:
         most = torch.clamp(wanted[:, None, : self.matrix.shape[1]], min=self.absent) * self.ceiling
         return torch.clamp(torch.minimum(abundance.double(), most.amin(-1)), min=self.floor)
 
-    def _share(self, start: Tensor, wanted: Tensor) -> Tensor:
-        weight = self._weights(start)
+    def _newton(self, start: Tensor, wanted: Tensor, shared: bool) -> Tensor:
+        """The state with all totals in the mode ``share``, or else ``kl``, if the steps suffice."""
+        weight = self._weights(start) if shared else torch.ones_like(start)
+        steps = self.share_steps if shared else self.kl_steps
+        longest = 5.0 if shared else 2.0
         multiplier = torch.zeros_like(wanted)
-        for _ in range(self.share_steps):
-            step = self._step(start, wanted, weight, multiplier, True)
-            multiplier = multiplier - torch.clamp(step, -5.0, 5.0)
-            if _finished(step):
-                break
-        return self._state(start, weight, multiplier)
-
-    def _kl(self, start: Tensor, wanted: Tensor) -> Tensor:
-        weight = torch.ones_like(start)
-        multiplier = torch.zeros_like(wanted)
-        for _ in range(self.kl_steps):
-            step = self._step(start, wanted, weight, multiplier, False)
-            multiplier = multiplier - torch.clamp(step, -2.0, 2.0)
+        for _ in range(steps):
+            step = self._step(start, wanted, weight, multiplier, shared)
+            multiplier = multiplier - torch.clamp(step, -longest, longest)
             if _finished(step):
                 break
         return self._state(start, weight, multiplier)
 
     def _dilute(self, start: Tensor, wanted: Tensor) -> Tensor:
         """All species scaled down until no total is too large, and the rest as free atoms."""
-        room = torch.clamp(wanted, min=self.floor)[:, : self.matrix.shape[1]] / (
-            start @ self.matrix
-        )
+        elements = self.matrix.shape[1]
+        room = torch.clamp(wanted, min=self.floor)[:, :elements] / (start @ self.matrix)
         part = torch.clamp(room.amin(-1, keepdim=True), max=1.0) * start
-        return part + (wanted - part @ self.rows) @ self.atoms.t()
+        if wanted.shape[1] > elements:  # atoms are neutral, and electrons can only be added
+            charge = self.rows[:, elements]
+            most = part @ torch.clamp(charge, min=0.0) - wanted[:, elements]
+            held = part @ torch.clamp(-charge, min=0.0)
+            share = torch.clamp(most / torch.clamp(held, min=self.floor), 0.0, 1.0)
+            part = torch.where(charge < 0, share[:, None] * part, part)
+        return self._refill(part, wanted)
+
+    def _refill(self, start: Tensor, wanted: Tensor) -> Tensor:
+        """What is missing of every total, or is too much, in atoms and electrons alone."""
+        return start + (wanted - start @ self.rows) @ self.atoms.t()
 
     def _weights(self, start: Tensor) -> Tensor:
         held = torch.clamp(start @ self.rows.abs(), min=self.floor)
@@ -216,15 +223,17 @@ class ElementProjection(nn.Module):
         # not by the largest difference: where programs run, the maximum of NaN and 0 may be 0
         return (self._gaps(state, wanted) < self.agreed).all(-1)
 
-    def _residual(self, state: Tensor, wanted: Tensor) -> Tensor:
-        return self._gaps(state, wanted).amax(-1)
-
     def _gaps(self, state: Tensor, wanted: Tensor) -> Tensor:
-        """Relative difference of every total, ``(b, E)``."""
+        """Relative difference of every total, ``(b, E)`` or ``(b, E + 1)``."""
         elements = self.matrix.shape[1]
         goal = wanted[:, :elements]
         gap = (state @ self.matrix - goal).abs() / torch.clamp(goal, min=self.absent)
-        return torch.where(goal > self.absent, gap, torch.zeros_like(gap))
+        gap = torch.where(goal > self.absent, gap, torch.zeros_like(gap))
+        if wanted.shape[1] > elements:
+            charge = self.rows[:, elements:]
+            every = torch.clamp(state @ charge.abs(), min=self.absent)
+            gap = torch.cat([gap, (state @ charge - wanted[:, elements:]).abs() / every], 1)
+        return gap
 
 
 @torch.jit.unused

@@ -91,7 +91,7 @@ class AbundanceScaler(nn.Module):
 class PhysicsScaler(nn.Module):
     """log10 of the conditions, min-max scaled with the ranges of the training tracers.
 
-    Values outside the range scale outside ``[0, 1]``; see `outside`.
+    Values outside the range scale outside ``[0, 1]``.
     """
 
     limits: Tensor
@@ -128,18 +128,6 @@ class PhysicsScaler(nn.Module):
         wide = physics.to(torch.promote_types(physics.dtype, torch.float32))
         limits = self.limits.to(wide.dtype)
         return (torch.log10(wide) - limits[0]) / (limits[1] - limits[0])
-
-    def outside(self, physics: Tensor) -> Tensor:
-        """Number of conditions of a row that lie outside the training range.
-
-        Args:
-            physics: Conditions in physical units, ``(..., 4)``.
-
-        Returns:
-            Whole numbers, ``(...)``.
-        """
-        scaled = self.scale(physics)
-        return ((scaled < 0) | (scaled > 1)).sum(-1)
 
     def forward(self, physics: Tensor) -> Tensor:
         """Same as `scale`."""

@@ -198,7 +198,7 @@ def default_species() -> tuple[str, ...]:
 
 
 def initial_abundances(names: Sequence[str]) -> NDArray[np.float64]:
-    """Abundances of a cloud of atoms and ions per H nucleus, ``(S,)``; `FLOOR` for all others.
+    """Abundances per H nucleus of a cloud of atoms, ions and H2, ``(S,)``, else `FLOOR`.
 
     Args:
         names: Species in either spelling.

@@ -38,7 +38,7 @@ def step_figure(errors: Mapping[str, Array]) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(1, max(table.shape[1] for table in errors.values()))
+    axes.set_xlim(1, max(2, *(table.shape[1] for table in errors.values())))
     axes.set_xlabel("step")
     axes.set_ylabel("mean absolute error (dex)")
     axes.set_title(f"lines: median; {shade}", loc="left")

@@ -6,31 +6,8 @@ from io import StringIO
 
 from rich.table import Table
 
+from sciml.astrochem.metrics.measures import UNITS
 from sciml.core.report import metric_table
-
-ROWS = {  # metric: unit
-    "mae_dex": "dex",
-    "rmse_dex": "dex",
-    "mae_dex_major": "dex",
-    "frac_2x": "",
-    "mean_rel": "",
-    "std_rel": "",
-    "max_rel": "",
-    "median_rel": "",
-    "p95_rel": "",
-    "worst_species_dex": "dex",
-    "mae_dex_gas": "dex",
-    "mae_dex_surface": "dex",
-    "mae_dex_bulk": "dex",
-    "mae_dex_ice": "dex",
-    "mae_dex_ions": "dex",
-    "first_step_dex": "dex",
-    "last_step_dex": "dex",
-    "elem_rel_mean": "",
-    "elem_rel_max": "",
-    "unstable": "",
-    "nonfinite": "",
-}
 
 
 def comparison_table(title: str, values: Mapping[str, Mapping[str, float]]) -> Table:
@@ -40,9 +17,9 @@ def comparison_table(title: str, values: Mapping[str, Mapping[str, float]]) -> T
         title: Heading.
         values: By model, metrics by name without the split.
     """
-    named = [name for name in ROWS if any(name in own for own in values.values())]
+    named = [name for name in UNITS if any(name in own for own in values.values())]
     rows = {
-        name: [ROWS[name], *(_cell(own.get(name)) for own in values.values())] for name in named
+        name: [UNITS[name], *(_cell(own.get(name)) for own in values.values())] for name in named
     }
     return metric_table(title, ["unit", *values], rows)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -16,14 +17,14 @@ from sciml.astrochem.physics.scaling import AbundanceScaler
 from sciml.astrochem.physics.species import stoichiometric_matrix
 from sciml.astrochem.physics.statistics import ChemistryStatistics
 from sciml.astrochem.report import comparison_table, species_figure, species_table
-from sciml.astrochem.task.chemistry import check_species
+from sciml.astrochem.task.chemistry import check_scaling, check_species
 from sciml.astrochem.task.export import CODER_PARTS, FORMATS, coder_inputs, coder_module
 from sciml.core.export.ports import ExportInputs
 from sciml.core.metrics import Means, Term, weighted_sum
 from sciml.core.optim import Optim
 from sciml.core.provenance import write_text
 from sciml.core.report import house_style
-from sciml.core.task import Task
+from sciml.core.task import Task, full_precision
 
 Batch = dict[str, Tensor]
 PREFIXES = {"network": "", "principal components": "pca_"}
@@ -77,6 +78,7 @@ class AutoencoderTask(Task):
         self.scaler = AbundanceScaler()
         self.measures = Measures(self.species, self.elements, list(PREFIXES), max_steps=1)
         self.terms = Means(list(loss.weights))
+        self._errors = np.zeros(0)  # of the species in the last validation or test
         matrix = torch.from_numpy(stoichiometric_matrix(self.species, tuple(self.elements)))
         self.register_buffer("matrix", matrix, persistent=False)
         size = len(self.species)
@@ -94,9 +96,17 @@ class AutoencoderTask(Task):
         self.center.copy_(statistics.mean)
         self.axes.copy_(axes.t())
 
+    def statistics_to_keep(self) -> tuple[str, ...]:
+        return "scaler.limits", "center", "axes"  # those of the network belong to its weights
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_species(self.species, checkpoint)
+        check_species(self.species, checkpoint["hyper_parameters"].get("species") or [])
         super().on_load_checkpoint(checkpoint)
+
+    def on_fit_start(self) -> None:  # the first hooks of a run after its weights are in place
+        check_scaling(self.scaler, self.trainer)
+
+    on_validation_start = on_test_start = on_predict_start = on_fit_start
 
     def identifiers(self, batch: Batch) -> Sequence[str | int]:
         return [f"tracer {number}" for number in batch["tracer"].unique().tolist()]
@@ -143,6 +153,7 @@ class AutoencoderTask(Task):
         losses = {f"{split}/loss_{name}": mean for name, mean in means.items()}
         loss = {f"{split}/loss": weighted_sum(means, self.loss.weights)} if means else {}
         values = self.measures.compute(split, PREFIXES)
+        self._errors = self.measures.per_species("network")["mae_dex"].cpu().numpy()
         # of histories only: rows stand alone here
         values = {n: v for n, v in values.items() if "_step_" not in n and "unstable" not in n}
         return values | loss | losses
@@ -154,21 +165,15 @@ class AutoencoderTask(Task):
         return comparison_table(title, by_model(values, split, PREFIXES))
 
     def write_test(self, folder: Path) -> dict[str, Any]:
-        columns = {name: values.tolist() for name, values in self._species().items()}
+        species = self.measures.per_species("network")
+        columns = {name: values.tolist() for name, values in species.items()}
         if self.trainer.is_global_zero:
             write_text(folder / "species.csv", species_table(self.species, columns))
         return {}
 
     def figures(self, split: str) -> dict[str, Figure]:
-        errors = self.measures.of("network").per_species()["mae_dex"].cpu().numpy()
         with house_style():
-            return {"species": species_figure(self.species, self.elements, errors)}
-
-    def _species(self) -> dict[str, Tensor]:
-        """Errors of every species over all ranks; every rank has to ask."""
-        metrics = self.measures.of("network")
-        with metrics.sync_context():
-            return metrics.per_species()
+            return {"species": species_figure(self.species, self.elements, self._errors)}
 
     def _terms(self, predicted: Tensor, true: Tensor) -> dict[str, Term]:
         return self.loss.terms(predicted, true, self.scaler.limits, self.matrix)
@@ -176,8 +181,9 @@ class AutoencoderTask(Task):
     def _evaluate(self, true: Tensor) -> None:
         predicted = self.net(true)
         self.terms.update(self._terms(predicted, true))
-        deviation = true - self.center
-        principal = self.center + deviation @ self.axes.t() @ self.axes
+        with full_precision(self.device):
+            deviation = true - self.center
+            principal = self.center + deviation @ self.axes.t() @ self.axes
         valid = torch.ones(len(true), 1, dtype=torch.bool, device=true.device)
         abundance = self.scaler.unscale(true)[:, None]
         for name, scaled in zip(PREFIXES, (predicted, principal), strict=True):

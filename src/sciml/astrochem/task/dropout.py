@@ -6,6 +6,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from sciml.core.ema import EMA
 
 
 class AdaptiveDropout(Callback):
@@ -16,7 +19,8 @@ class AdaptiveDropout(Callback):
     starts again, and the learning rates are set back to their start (to ``low_dropout_lr`` once
     dropout is at most 0.1). When the count passes ``lr_patience``, which is only reached without
     dropout, the best weights are restored and training goes on; at ``early_stop_patience`` it ends.
-    The counters and the best weights travel in checkpoints.
+    The counters and the best weights travel in checkpoints. It goes with ``schedule: plateau``, the
+    only one that leaves learning rates alone between validations, and without averaged weights.
 
     Args:
         monitor: Validation metric; lower is better.
@@ -49,6 +53,7 @@ class AdaptiveDropout(Callback):
         self._layers: list[nn.Dropout] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _check_run(trainer)
         layers = [one for one in pl_module.modules() if isinstance(one, nn.Dropout)]
         self._layers = [layer for layer in layers if layer.training]  # not of a frozen network
         if not self.dropout:
@@ -113,3 +118,18 @@ class AdaptiveDropout(Callback):
         self.stagnant = int(state_dict["stagnant"])
         self.dropout = list(state_dict["dropout"])
         self.best_weights = state_dict["best_weights"]
+
+
+def _check_run(trainer: Trainer) -> None:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(one, EMA) and one.decay for one in callbacks):
+        raise ValueError(
+            "AdaptiveDropout goes back to the best weights, and training with averaged ones would "
+            "write its own over them; set --ema.decay 0"
+        )
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    if not all(isinstance(one, ReduceLROnPlateau) for one in schedules):
+        raise ValueError(
+            "AdaptiveDropout sets the learning rate, which this schedule sets again at every step; "
+            "set --model.optim.schedule plateau"
+        )

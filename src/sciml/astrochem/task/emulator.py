@@ -1,10 +1,12 @@
 """Train and evaluate emulators over whole histories (b tracers, t steps, S species, L latents)."""
 
 import contextvars
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -26,8 +28,13 @@ from sciml.astrochem.report import (
     step_table,
 )
 from sciml.astrochem.task.autoencoder import DEFAULT_LOSS, AutoencoderTask
-from sciml.astrochem.task.chemistry import check_sizes, check_species
-from sciml.astrochem.task.domain import TrainingDomain
+from sciml.astrochem.task.chemistry import (
+    check_scaling,
+    check_sizes,
+    check_species,
+    check_steps,
+)
+from sciml.astrochem.task.domain import TrainingDomain, upgrade
 from sciml.astrochem.task.export import (
     CODER_PARTS,
     EMULATOR_PARTS,
@@ -86,7 +93,7 @@ class EmulatorTask(Task):
         cache_latents: Keep the latents of all training rows in memory instead of encoding every
             window again; not with ``joint``.
         init_from: Checkpoint whose weights are the starting point, by name and shape.
-        compile: Compile the networks in place with ``torch.compile``.
+        compile: Compile the rollouts of training with ``torch.compile``.
         figure_every_n_epochs: Epochs between two drawings of the validation figures.
 
     Raises:
@@ -143,6 +150,7 @@ class EmulatorTask(Task):
         self._latents: Tensor | None = None
         self.rivals, self.curves = Rivals(), Curves()
         self._fallbacks = 0
+        self._errors = np.zeros(0)  # of the species in the last validation or test
 
     def _register_chemistry(self) -> None:
         matrix = torch.from_numpy(stoichiometric_matrix(self.species, tuple(self.elements)))
@@ -161,7 +169,7 @@ class EmulatorTask(Task):
                 f"{source} holds {type(task).__name__}, not an autoencoder; "
                 "give --model.autoencoder a checkpoint of AutoencoderTask"
             )
-        check_species(self.species, {"hyper_parameters": {"species": task.species}})
+        check_species(self.species, task.species)
         self.scaler.load_state_dict(task.scaler.state_dict())
         return task.net
 
@@ -185,30 +193,28 @@ class EmulatorTask(Task):
         flat = self.scaler.unscale(self.autoencoder.decode(latent.flatten(0, -2)))
         return flat.reshape(*latent.shape[:-1], -1)
 
-    def project(self, abundance: Tensor, start: Tensor) -> Tensor:
+    def project(self, abundance: Tensor, start: Tensor, valid: Tensor | None = None) -> Tensor:
         """Abundances with the element totals of their parcels.
 
         Args:
             abundance: Predicted, ``(b, t, S)``.
             start: At the start of each parcel, ``(b, S)``.
+            valid: Steps whose fall-backs are counted, booleans ``(b, t)``; by default all.
 
         Returns:
             Same shape, float64.
         """
         totals = self.projection.totals(start)[:, None].expand(-1, abundance.shape[1], -1)
         found = self.projection.project(abundance.flatten(0, 1), totals.flatten(0, 1))
-        self._fallbacks += int(found.fallen_back.sum())
+        counted = found.fallen_back if valid is None else found.fallen_back[valid.flatten()]
+        self._fallbacks += int(counted.sum())
         return found.abundance.reshape(abundance.shape)
 
     # start of a run
 
     def use_statistics(self, statistics: ChemistryStatistics) -> None:
-        lo, hi = self.scaler.range()
-        if abs(lo / statistics.lo - 1) > 1e-6 or abs(hi / statistics.hi - 1) > 1e-6:
-            raise ValueError(
-                f"the data are scaled from {statistics.lo:g} to {statistics.hi:g}, the autoencoder "
-                f"was trained from {lo:g} to {hi:g}; set --data.lo {lo:g} --data.hi {hi:g}"
-            )
+        check_scaling(self.scaler, self.trainer)
+        check_steps(self.net, statistics)
         if self.enforce_charge == "on" and not bool((self.charge != 0).any()):
             raise ValueError("no species is charged; set --model.enforce_charge off")
         asked = {"on": True, "off": False, "auto": statistics.charge_conserved}
@@ -226,10 +232,29 @@ class EmulatorTask(Task):
         self.keeps_charge.fill_(kept)
         self.projection.set_charge(self.charge if kept else None)
 
+    def statistics_to_keep(self) -> tuple[str, ...]:
+        # the autoencoder too: the latents of the training rows are those of the one given
+        weights = {f"net.{name}" for name, _ in self.net.named_parameters()}
+        return tuple(name for name in self.state_dict() if name not in weights)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_species(self.species, checkpoint)
+        check_species(self.species, checkpoint["hyper_parameters"].get("species") or [])
+        upgrade(checkpoint["state_dict"])
         super().on_load_checkpoint(checkpoint)
         self._keep_charge(bool(checkpoint["state_dict"]["keeps_charge"]))
+
+    def on_fit_start(self) -> None:  # the first hooks of a run after its weights are in place
+        check_scaling(self.scaler, self.trainer)
+
+    on_validation_start = on_test_start = on_predict_start = on_fit_start
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.joint and self.joint_from and math.isinf(self._length().run):
+            raise ValueError(
+                f"the autoencoder is to be trained after {self.joint_from:g} of the run, which has "
+                "no end; set --trainer.max_epochs or --trainer.max_steps"
+            )
 
     def train(self, mode: bool = True) -> "EmulatorTask":
         super().train(mode)
@@ -263,7 +288,7 @@ class EmulatorTask(Task):
             batch = merge_intervals(batch, int(torch.randint(1, self.merge_steps + 1, ())))
         start, true = self._true_latents(batch)
         start = start + self.noise * torch.randn_like(start)
-        members = self.net.rollout_each(start, batch["phys"], batch["dt"])
+        members = self.net(start, batch["phys"], batch["dt"])
         terms = self._terms(members, true, batch)
         return self.log_loss(terms, self._weights(), len(start))
 
@@ -295,11 +320,12 @@ class EmulatorTask(Task):
             steps = torch.arange(batch["phys"].shape[1] + 1)
             last = torch.tensor(len(self._latents) - 1)
             rows = torch.minimum(batch["row"].cpu()[:, None] + steps, last)  # a short window's end
-            latent = self._latents[rows].to(self.device)
+            latent = self._latents[rows].to(batch["x0"])
             return latent[:, 0], latent[:, 1:]
         scaled = torch.cat([batch["x0"][:, None], batch["target"]], 1)
         latent = self.autoencoder.encode(scaled.flatten(0, 1)).unflatten(0, scaled.shape[:2])
-        return latent[:, 0], latent[:, 1:]
+        # in joint training latents that shrink would bring their targets nearer
+        return latent[:, 0], latent[:, 1:].detach()
 
     def _weights(self) -> dict[str, float]:
         return {**self.loss.weights, "latent": self.latent_weight}
@@ -326,7 +352,7 @@ class EmulatorTask(Task):
         encoded = self.autoencoder.encode(scaled.flatten(0, 1)).unflatten(0, scaled.shape[:2])
         self.terms.update(self._terms(rolled[None], encoded, batch))
         found = {
-            "emulator": self.project(self._decode(rolled), start),
+            "emulator": self.project(self._decode(rolled), start, valid),
             "reconstruction": self._decode(encoded),
         }
         if not self.trainer.sanity_checking and self.rivals.are_due(split):
@@ -349,6 +375,7 @@ class EmulatorTask(Task):
         names = ["emulator", "reconstruction"]
         values = self.measures.compute(split, {name: MODELS[name] for name in names})
         values[f"{split}/mean_rel"] = values[f"{split}/rollout_mean_rel"]
+        self._errors = self.measures.per_species("emulator")["mae_dex"].cpu().numpy()
         means = self.terms.compute()
         values[f"{split}/loss"] = weighted_sum(means, self._weights())
         values |= {f"{split}/loss_{name}": mean for name, mean in means.items()}
@@ -365,20 +392,19 @@ class EmulatorTask(Task):
         return comparison_table(title, found)
 
     def figures(self, split: str) -> dict[str, Figure]:
-        errors = self.measures.of("emulator").per_species()["mae_dex"].cpu().numpy()
         curves = self.curves.tables()
         with house_style():
             return {
-                "species": species_figure(self.species, self.elements, errors),
+                "species": species_figure(self.species, self.elements, self._errors),
                 "steps": step_figure(curves),
             }
 
     def write_test(self, folder: Path) -> dict[str, Any]:
-        metrics = self.measures.of("emulator")
-        with metrics.sync_context():
-            species, steps = metrics.per_species(), metrics.per_step()
+        species, steps = self.measures.per_species("emulator"), self.measures.per_step("emulator")
+        fallbacks = torch.tensor(self._fallbacks, device=self.device)
+        fallbacks = self.trainer.strategy.reduce(fallbacks, reduce_op="sum")
         if self.trainer.is_global_zero:
             columns = {name: values.tolist() for name, values in species.items()}
             write_text(folder / "species.csv", species_table(self.species, columns))
             write_text(folder / "steps.csv", step_table({"mae_dex": steps.tolist()}))
-        return {"projection_fallbacks": self._fallbacks}
+        return {"projection_fallbacks": int(fallbacks)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.astrochem.net.base import AutoencoderNet, EmulatorNet
-from sciml.astrochem.net.export import Decoder, Encoder, Full, Step, TimedFull, TimedStep
+from sciml.astrochem.net.export import Decoder, Encoder, Full, Step, Timed
 from sciml.astrochem.physics.constants import PHYSICS, PHYSICS_UNITS
 from sciml.astrochem.physics.scaling import AbundanceScaler
 from sciml.astrochem.physics.species import initial_abundances
@@ -111,18 +111,16 @@ def emulator_module(what: str, task: "EmulatorTask") -> nn.Module:
         what: ``step`` or ``full``.
         task: The emulator.
     """
-    timed = _optional(task.net) == ["dt"]
-    if what == "step":
-        return TimedStep(task.net) if timed else Step(task.net)
+    step = Step(task.net)
     coders = (Encoder(task.autoencoder, task.scaler), Decoder(task.autoencoder, task.scaler))
-    full = Full(Step(task.net), *coders, task.projection)
-    return TimedFull(full) if timed else full
+    whole = step if what == "step" else Full(step, *coders, task.projection)
+    return Timed(whole) if _optional(task.net) == ["dt"] else whole
 
 
 def _optional(net: EmulatorNet) -> list[str]:
     """Inputs besides state and conditions, in their order."""
-    known = {"phys_before": "phys_delta", "dt": "dt_input"}
-    return [name for name, setting in known.items() if getattr(net, setting, False)]
+    known = {"phys_before": net.phys_delta, "dt": net.dt_input}
+    return [name for name, is_known in known.items() if is_known]
 
 
 def _sample(task: "EmulatorTask", what: str, names: list[str], cells: int) -> Sample:
@@ -135,7 +133,7 @@ def _sample(task: "EmulatorTask", what: str, names: list[str], cells: int) -> Sa
     abundance = _abundances(task.species, cells, generator).to(dtype)
     low, high = task.domain.physics_range.double().log10()
     phys = 10 ** (low + (high - low) * uniform(cells, 4))
-    length = float(getattr(task.net, "dt_ref", 1.0))
+    length = task.domain.step() or 1.0
     values = {
         "abundance": abundance,
         "phys": phys.to(dtype),
@@ -173,7 +171,6 @@ def _chemistry(
 def _conditions(task: "EmulatorTask") -> dict[str, Any]:
     low, high = task.domain.physics_range.tolist()
     ranges = dict(zip(PHYSICS, map(list, zip(low, high, strict=True)), strict=True))
-    reference = getattr(task.net, "dt_ref", None)
     return {
         "net": type(task.net).__name__,
         "latents": task.net.state_dim,
@@ -181,7 +178,7 @@ def _conditions(task: "EmulatorTask") -> dict[str, Any]:
         "conditions": list(PHYSICS),
         "condition_units": list(PHYSICS_UNITS),
         "condition_ranges": ranges,
-        "dt_yr": None if reference is None else float(reference),
+        "dt_yr": task.domain.step(),
     }
 
 

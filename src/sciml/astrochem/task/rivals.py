@@ -1,6 +1,6 @@
 """What stands beside an emulator in its tables and figures (b tracers, t steps, S species)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,15 @@ class Curves:
 
     def tables(self) -> dict[str, NDArray[np.float64]]:
         """Errors in dex by model, tracers by steps, NaN after the end of a tracer."""
-        return {model: _stack(parts) for model, parts in self._parts.items()}
+        return {model: stack_curves(parts) for model, parts in self._parts.items()}
 
 
-def _stack(parts: list[Tensor]) -> NDArray[np.float64]:
+def stack_curves(parts: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Curves of different lengths in one table, filled with NaN.
+
+    Args:
+        parts: Curves of some tracers each, ``(b, t)``.
+    """
     longest = max(part.shape[1] for part in parts)
     padded = [
         torch.nn.functional.pad(part, (0, longest - part.shape[1]), value=torch.nan)

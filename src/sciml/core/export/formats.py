@@ -147,15 +147,14 @@ def _check_aoti() -> None:
 def _write_aoti(request: Request, path: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
-    # what a program in C can read without knowing JSON: names in their order, axes by name
-    ports = {
-        role: {port.name: ",".join(map(str, port.shape)) for port in listed}
-        for role, listed in (("input", request.example.inputs), ("output", request.example.outputs))
-    }
+    # what a program in C can read without knowing JSON: names in their order, axes, types by name
     stored = {"sciml": json.dumps(request.metadata)}
-    for role, shapes in ports.items():
-        stored[f"{role}s"] = ",".join(shapes)
-        stored |= {f"{role}.{name}": shape for name, shape in shapes.items()}
+    for role in ("input", "output"):
+        ports = request.metadata[f"{role}s"]
+        stored[f"{role}s"] = ",".join(port["name"] for port in ports)
+        for port in ports:
+            stored[f"{role}.{port['name']}"] = ",".join(map(str, port["shape"]))
+            stored[f"{role}.{port['name']}.dtype"] = port["dtype"]
     with torch.no_grad():
         aoti_compile_and_package(
             request.capture(),

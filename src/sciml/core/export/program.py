@@ -72,7 +72,7 @@ def export(
     }
     request = Request(task.export_module(what).eval(), example, described, opset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder, so that one move brings it to its place
+    # in the same folder, so that a link brings it to its place
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         part = folder / f"program{kind.suffix}"
@@ -83,11 +83,34 @@ def export(
         _check_errors(errors, tolerance, f"{format} of {what}")
         described |= {"errors": errors, "tolerance": tolerance}
         described["program"] = _digest(part) | {"file": path.name}
-        part.replace(path)
+        draft = folder / "description.json"
+        write_json(draft, described)
+        # the description first: no program is ever without one
+        _place(draft, _description(path))
+        try:
+            _place(part, path)
+        except FileExistsError:
+            _description(path).unlink()
+            raise
     finally:
         shutil.rmtree(folder)
-    write_json(_description(path), described)
     return described
+
+
+def _place(part: Path, path: Path) -> None:
+    """Give a file its name unless another one got it during the export."""
+    try:
+        path.hardlink_to(part)  # a rename would replace the other one
+    except FileExistsError:
+        raise FileExistsError(_taken(path)) from None
+    except OSError:  # some file systems have no links
+        if path.exists():
+            raise FileExistsError(_taken(path)) from None
+        part.rename(path)
+
+
+def _taken(path: Path) -> str:
+    return f"{path} exists already; give --out another name or move it away"
 
 
 def _cast(task: "Task", dtype: torch.dtype) -> None:
@@ -129,7 +152,7 @@ def _check(task: "Task", path: Path, format: str, opset: int) -> None:
         raise ValueError(f"opset {opset} is too old; --opset is {MIN_OPSET} or more")
     for file in (path, _description(path)):
         if file.exists():
-            raise FileExistsError(f"{file} exists already; give --out another name or move it away")
+            raise FileExistsError(_taken(file))
 
 
 def _compare(path: Path, format: str, example: ExportInputs) -> dict[str, dict[str, float]]:

@@ -101,23 +101,24 @@ def generate_dataset(
     refuse_existing(out)
     check_workers(workers)
     theory = check_method(settings.method, elements(molecules))
-    parts = claim(out, {"level_of_theory": theory} | _fingerprint(molecules, settings, seed))
     jobs = {
         _key(place, molecule): Job(molecule, settings) for place, molecule in enumerate(molecules)
     }
-    result = fan_out(
-        sample_molecule,
-        jobs,
-        parts,
-        backend=backend,
-        workers=workers,
-        seed=seed,
-        progress=progress,
-    )
     names = {key: job.molecule.name for key, job in jobs.items()}
-    keep_failures(out, result, names, "molecule")
-    summary = _gather(out, jobs, result, theory)
-    shutil.rmtree(parts)
+    made = {"level_of_theory": theory} | _fingerprint(molecules, settings, seed)
+    with claim(out, made) as parts:
+        result = fan_out(
+            sample_molecule,
+            jobs,
+            parts,
+            backend=backend,
+            workers=workers,
+            seed=seed,
+            progress=progress,
+        )
+        keep_failures(out, result, names, "molecule")
+        summary = _gather(out, jobs, result, theory)
+        shutil.rmtree(parts)
     summary.seconds = time.monotonic() - begin
     return summary
 
