@@ -50,8 +50,8 @@ def check_embedded(bench: Bench, seed: int) -> str:
     unstable, coded = found["test/rollout_unstable"], found["test/reconstruction_mae_dex"]
     text = (
         f"mae_dex {dex:.4f} (autoencoder {coded:.4f}), within a factor of two "
-        f"{100 * twofold:.1f} %, diverged {lost}, unstable {unstable:.3f}, totals within {worst:.1e}; {rivals}; "
-        f"{spent:.0f} CPU-s"
+        f"{100 * twofold:.1f} %, diverged {lost}, unstable {unstable:.3f}, totals within "
+        f"{worst:.1e}; {rivals}; {spent:.0f} CPU-s"
     )
     assert dex <= 0.09, text
     assert coded <= 0.03, text
