@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import h5py
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -350,6 +351,7 @@ def test_an_interrupted_evaluation_leaves_no_folder(
     words = ["astrochem", "evaluate", str(checkpoint), "--data", str(data), "--speed", "false"]
     with pytest.raises(KeyboardInterrupt):
         main([*words, "--baselines", "persistence", "--out", str(tmp_path / "result")])
+    plt.close("all")  # those that were drawn before the stop
     assert sorted(tmp_path.iterdir()) == before
 
 
