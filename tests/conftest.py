@@ -1,7 +1,8 @@
-"""One thread, quiet libraries, and property tests without a clock."""
+"""One thread, quiet libraries, property tests without a clock, and nothing in the user's cache."""
 
 import logging
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -22,3 +23,11 @@ def quiet() -> None:
     """Keep the libraries' information out of the reports of failed tests."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for what is otherwise kept for the user, also by the commands of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -29,6 +29,7 @@ COMMON = ""  # in place of a domain: verbs for the tasks of all of them
 DOMAINS = {
     "hip": "molecular energies, forces and Hessians (MACE-HIP)",
     "astrochem": "emulators of astrochemical reaction networks",
+    "xec": "gammas in a liquid-xenon detector, streamed from ROOT",
 }
 
 

@@ -1,0 +1,1 @@
+"""Makes events: gammas, their light in the xenon, and what the sensors record of it."""

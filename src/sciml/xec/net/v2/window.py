@@ -1,0 +1,79 @@
+"""The inner face at full resolution around the brightest spot (b events, c channels)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pad
+
+from sciml.xec.net.convnext import ChannelLayerNorm, ConvNeXtV2Block
+from sciml.xec.net.v2.channels import CHANNELS
+from sciml.xec.physics.constants import INNER, INNER_SHAPE
+
+SIZE = 20  # sensors along each side of the window
+HALF = SIZE // 2
+
+
+class Window(nn.Module):
+    """Convolutions over 20 x 20 sensors, of which 5 x 5 places remain.
+
+    Args:
+        channels: Channels of the convolutions.
+        blocks: ConvNeXt blocks.
+        width: Numbers a token d.
+        tokens: Tokens made of the window.
+        drop_path_rate: Share of events a block is skipped for in training.
+    """
+
+    def __init__(
+        self, channels: int, blocks: int, width: int, tokens: int, drop_path_rate: float
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(CHANNELS, channels // 2, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(channels // 2, channels, 2, 2),
+        )
+        self.blocks = nn.ModuleList(
+            ConvNeXtV2Block(channels, drop_path_rate) for _ in range(blocks)
+        )
+        self.end = nn.Sequential(ChannelLayerNorm(channels), nn.Conv2d(channels, channels, 2, 2))
+        self.features = (SIZE // 4) ** 2 * channels
+        self.tokens = nn.Linear(self.features, tokens * width)
+        self.place = nn.Linear(2, tokens * width)
+        self.count = tokens
+
+    def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the window, and tokens made of them.
+
+        Args:
+            x: Channels of all sensors, ``(b, c, 4760)``.
+            place: Row and column of the middle, int64 ``(b, 2)``.
+
+        Returns:
+            ``(b, features)`` and ``(b, tokens, d)``.
+        """
+        y = self.stem(cut(x[:, :, :INNER], place))
+        for block in self.blocks:
+            y = block(y)
+        features = gelu(self.end(y).flatten(1))
+        shape = place.new_tensor(INNER_SHAPE).to(x.dtype)
+        tokens = self.tokens(features) + self.place(place.to(x.dtype) / shape - 0.5)
+        return features, tokens.unflatten(1, (self.count, -1))
+
+
+def cut(inner: Tensor, place: Tensor) -> Tensor:
+    """Windows of the inner face, with zeros beyond its edges.
+
+    Args:
+        inner: Channels of its sensors, ``(b, c, 4092)``.
+        place: Row and column of the sensor at row and column 10 of each window, int64 ``(b, 2)``.
+
+    Returns:
+        ``(b, c, 20, 20)``.
+    """
+    b, c = inner.shape[:2]
+    wide = INNER_SHAPE[1] + SIZE
+    image = pad(inner.view(b, c, *INNER_SHAPE), (HALF, HALF, HALF, HALF)).flatten(2)
+    steps = torch.arange(SIZE, device=inner.device)
+    rows, columns = place[:, :1] + steps, place[:, 1:] + steps
+    ids = (rows[:, :, None] * wide + columns[:, None]).flatten(1)
+    return image.gather(2, ids[:, None].expand(-1, c, -1)).view(b, c, SIZE, SIZE)

@@ -1,0 +1,1 @@
+"""Geometry, coordinates, solid angles and normalisation, all in closed form."""

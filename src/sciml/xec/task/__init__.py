@@ -1,0 +1,5 @@
+"""The LightningModules."""
+
+from sciml.xec.task.regressor import XECTask
+
+__all__ = ["XECTask"]
