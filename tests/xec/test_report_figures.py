@@ -12,8 +12,9 @@ from sciml.xec.metrics import resolutions
 from sciml.xec.metrics.calibration import calibration, concentration_of
 from sciml.xec.report.calibration import SHARES, calibrated, coverage
 from sciml.xec.report.gammas import csv_text, figures, fit_rows, judged, plates
-from sciml.xec.report.panels import histogram_edges, with_error
+from sciml.xec.report.plate import with_error
 from sciml.xec.report.resolution import Spread, error_of, select
+from sciml.xec.report.series import histogram_edges
 
 ALL = {"angle", "energy", "energy_signal", "timing", "position", "calibration", "worst"}
 UNITS = {

@@ -137,7 +137,7 @@ def test_the_fiducial_volume_is_chosen_where_places_are_known() -> None:
     assert fiducial(table).tolist() == [True] * 40 + [False] * 10
     high = fiducial(table, near_signal=True)
     assert high.tolist() == (fiducial(table) & (table["true_energy"] > 0.048)).tolist()
-    assert fiducial({"true_energy": table["true_energy"]}).all()
+    assert fiducial({name: table[name] for name in ("true_energy", "true_u")}).all()
 
 
 def test_a_spread_is_a_plain_tuple_of_numbers() -> None:

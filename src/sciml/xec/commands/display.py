@@ -147,9 +147,7 @@ def _entry(index: FileIndex, file: RootFile, event: str) -> int:
         return int(event)
     layout = index.layout
     if any(name not in layout for name in ("run", "event")):
-        raise ValueError(
-            f"{index.path} has no branches run and event; give the entry's number"
-        )
+        raise ValueError(f"{index.path} has no branches run and event; give the entry's number")
     raw = file.read(branches_of(layout, ("run", "event")), 0, index.entries)
     run, number = (raw[layout[name]].reshape(-1) for name in ("run", "event"))
     places = np.flatnonzero((run == int(named[1])) & (number == int(named[2])))

@@ -1,6 +1,7 @@
 """Figure of the errors of the direction."""
 
-from sciml.xec.report.panels import Plate, bias_against, distribution, lay_out, width_against
+from sciml.xec.report.panels import bias_against, distribution, width_against
+from sciml.xec.report.plate import Plate, lay_out
 from sciml.xec.report.resolution import Columns
 
 

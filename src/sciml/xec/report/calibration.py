@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from sciml.xec.metrics.calibration import calibration, concentration_of, cone
 from sciml.xec.metrics.resolution import SHARE
-from sciml.xec.report.panels import Panel, Plate, Row, Style, draw_points, lay_out
+from sciml.xec.report.plate import Panel, Plate, Row, Style, lay_out
 from sciml.xec.report.resolution import (
     JUDGED,
     LEAST,
@@ -21,6 +21,7 @@ from sciml.xec.report.resolution import (
     in_bins,
     is_known,
 )
+from sciml.xec.report.series import draw_points
 
 SHARES = np.append(np.arange(0.05, 1.0, 0.05), 0.99)
 LOOKS = {

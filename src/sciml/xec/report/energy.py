@@ -5,25 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from sciml.xec.report.fits import fit_core, fit_law, fit_tailed, law
-from sciml.xec.report.panels import (
-    FITTED,
-    VARIABLES,
-    Panel,
-    Plate,
-    Row,
-    bias_against,
-    binned,
-    distribution,
-    draw_fit,
-    draw_histograms,
-    draw_points,
-    histogram_edges,
-    lay_out,
-    legend_above,
-    width_against,
-    width_text,
-)
-from sciml.xec.report.resolution import Columns, error_of, in_bins, known_methods, select, spread
+from sciml.xec.report.panels import VARIABLES, bias_against, binned, distribution, width_against
+from sciml.xec.report.plate import FITTED, Panel, Plate, Row, lay_out, legend_above
+from sciml.xec.report.resolution import Columns, in_bins, known_methods, select
+from sciml.xec.report.series import draw_points
 
 SIGNAL = (0.050, 0.055)  # GeV, window of the signal
 CELLS = 46  # of the plane of true and reconstructed energy, to each side
@@ -54,29 +39,16 @@ def signal_plate(columns: Columns, title: str) -> Plate | None:
         None without such events.
     """
     inside = (columns["true_energy"] >= SIGNAL[0]) & (columns["true_energy"] <= SIGNAL[1])
-    own = select(columns, inside)
-    methods = known_methods(own, "energy")
-    if "network" not in methods:
+    panel = distribution(select(columns, inside), "energy", (fit_core, fit_tailed))
+    if panel is None:
         return None
-
-    def draw(plate: Plate, axes: Axes) -> None:
-        errors = {label: error_of(own, "energy", one) for label, one in methods.items()}
-        spreads = {label: spread(one) for label, one in errors.items()}
-        texts = {label: width_text(one, "%") for label, one in spreads.items()}
-        edges = histogram_edges(spreads["network"])
-        draw_histograms(plate, axes, errors, edges, LABEL, texts)
-        for fit in (fit_core, fit_tailed):
-            draw_fit(plate, axes, fit(errors["network"]), edges, LABEL)
-        axes.set_yscale("log")
-        axes.set_ylim(0.5, 30 * axes.get_ylim()[1])
-        axes.legend(fontsize="small", loc="upper left")
-
-    plate = lay_out([draw], title)
-    plate.figure.set_size_inches(5.0, 3.8)
+    plate = lay_out([panel], title)
+    plate.figure.set_size_inches(5.6, 3.8)
+    axes = plate.figure.axes[0]
+    axes.set_yscale("log")
+    axes.set_ylim(0.5, 20 * axes.get_ylim()[1])
+    axes.set_xlabel("relative energy error at 50 to 55 MeV (%)")
     return plate
-
-
-LABEL = "relative energy error at 50 to 55 MeV (%)"
 
 
 def _plane(columns: Columns) -> Panel | None:

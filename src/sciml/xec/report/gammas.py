@@ -12,7 +12,7 @@ from sciml.core.report import house_style
 from sciml.xec.report.angle import angle_plate
 from sciml.xec.report.calibration import calibrated, calibration_plate
 from sciml.xec.report.energy import energy_plate, signal_plate
-from sciml.xec.report.panels import Plate, Row
+from sciml.xec.report.plate import Plate, Row
 from sciml.xec.report.position import position_plate
 from sciml.xec.report.resolution import Columns, fiducial, is_known, select
 from sciml.xec.report.timing import timing_plate

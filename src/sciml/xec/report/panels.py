@@ -1,80 +1,33 @@
-"""Panels that figures of gammas are made of, and the numbers that are drawn in them."""
+"""Panels that show the errors of any reconstructed quantity."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sciml.xec.report.fits import Fit, tailed_density
+from sciml.xec.report.fits import Fit
+from sciml.xec.report.plate import Panel, Plate, legend_above, width_text
 from sciml.xec.report.resolution import (
     QUANTITIES,
     Bin,
     Columns,
     Floats,
-    Spread,
     angles,
     error_of,
     in_bins,
     known_methods,
     spread,
 )
+from sciml.xec.report.series import (
+    draw_fit,
+    draw_histograms,
+    draw_points,
+    draw_profile,
+    histogram_edges,
+)
 
-Row = dict[str, str | int | float]
-SIZE = (3.3, 2.7)  # inches of a panel
-SHOWN = 5.0  # half-widths to each side of a distribution
-MOST_BINS = 60
 CLIPPED = 4.0  # a method worse than the network by more leaves the panel
-FITTED = "black"
-
-
-class Style(NamedTuple):
-    """Look of a series, told from others also without colours."""
-
-    color: str
-    marker: str
-    line: str
-    face: str | None = None
-
-
-STYLES = {
-    "network": Style("#0072B2", "o", "-"),
-    "conventional": Style("#D55E00", "s", "--", "white"),
-}
-
-
-@dataclass
-class Plate:
-    """A figure and the numbers in it.
-
-    Args:
-        figure: What is drawn.
-        numbers: A row for every point and every bin.
-        fits: Curves that were fitted, by panel.
-    """
-
-    figure: Figure
-    numbers: list[Row] = field(default_factory=list)
-    fits: list[tuple[str, Fit]] = field(default_factory=list)
-
-    def note(self, panel: str, series: str, ends: tuple[float, float], numbers: Row) -> None:
-        """Keep the numbers of a point.
-
-        Args:
-            panel: Where it is drawn.
-            series: What it belongs to.
-            ends: Of its bin.
-            numbers: Value, error and events, as far as there are such.
-        """
-        place: Row = {"panel": panel, "series": series, "low": ends[0], "high": ends[1]}
-        self.numbers.append(place | numbers)
-
-
-Panel = Callable[[Plate, Axes], None]
 
 
 @dataclass(frozen=True)
@@ -119,27 +72,23 @@ def values_of(columns: Columns, variable: str) -> Floats | None:
     return VARIABLES[variable].factor * found
 
 
-def lay_out(panels: Sequence[Panel | None], title: str, across: int = 3) -> Plate:
-    """A figure of panels, row by row; those that are None are left out.
+def binned(columns: Columns, name: str, variable: str) -> dict[str, list[Bin]]:
+    """Errors of every method in bins of a variable; methods without a bin are left out.
 
     Args:
-        panels: What draws each of them.
-        title: Heading.
-        across: Panels of a row.
+        columns: Of the events.
+        name: One of `QUANTITIES`.
+        variable: One of `VARIABLES`.
     """
-    drawn = [panel for panel in panels if panel is not None]
-    across = min(across, len(drawn))
-    rows = math.ceil(len(drawn) / across)
-    engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)  # inches
-    figure = Figure(figsize=(SIZE[0] * across, SIZE[1] * rows + 0.3), layout=engine)
-    grid = figure.subplots(rows, across, squeeze=False).ravel()
-    plate = Plate(figure)
-    for panel, axes in zip(drawn, grid, strict=False):
-        panel(plate, axes)
-    for axes in grid[len(drawn) :]:
-        axes.set_axis_off()
-    figure.suptitle(title, x=0.01, ha="left")
-    return plate
+    values = values_of(columns, variable)
+    if values is None:
+        return {}
+    edges, signed = VARIABLES[variable].edges, QUANTITIES[name].signed
+    found = {
+        label: in_bins(values, error_of(columns, name, prefix), edges, signed=signed)
+        for label, prefix in known_methods(columns, name).items()
+    }
+    return {label: bins for label, bins in found.items() if bins}
 
 
 def distribution(
@@ -215,198 +164,3 @@ def bias_against(columns: Columns, name: str, variable: str) -> Panel | None:
         axes.set(xlabel=axis.label, ylabel=quantity.label)
 
     return draw
-
-
-def binned(columns: Columns, name: str, variable: str) -> dict[str, list[Bin]]:
-    """Errors of every method in bins of a variable; methods without a bin are left out.
-
-    Args:
-        columns: Of the events.
-        name: One of `QUANTITIES`.
-        variable: One of `VARIABLES`.
-    """
-    values = values_of(columns, variable)
-    if values is None:
-        return {}
-    edges, signed = VARIABLES[variable].edges, QUANTITIES[name].signed
-    found = {
-        label: in_bins(values, error_of(columns, name, prefix), edges, signed=signed)
-        for label, prefix in known_methods(columns, name).items()
-    }
-    return {label: bins for label, bins in found.items() if bins}
-
-
-def legend_above(axes: Axes, lines: int) -> None:
-    """A legend above what is drawn, of one line in two columns or of several lines.
-
-    Args:
-        axes: Their vertical axis begins at 0 and becomes longer.
-        lines: Of the legend.
-    """
-    axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.13 * lines))
-    wide = lines == 1
-    axes.legend(loc="upper left" if wide else "upper right", ncols=1 + wide, fontsize="small")
-
-
-def draw_points(
-    plate: Plate,
-    axes: Axes,
-    bins: Sequence[Bin],
-    place: tuple[str, str],
-    *,
-    what: Literal["bias", "width"] = "width",
-    style: Style | None = None,
-) -> None:
-    """Points with errors, as wide as their bins.
-
-    Args:
-        plate: Keeps the numbers.
-        axes: Where to draw.
-        bins: Of the points.
-        place: Panel and series that the numbers are kept under.
-        what: Which number of the errors is drawn.
-        style: Colour and marker; by default that of the method that the series is called after.
-    """
-    low, high, middle = (np.array([getattr(one, n) for one in bins]) for n in PLACES)
-    value, error = (np.array([getattr(b.spread, n) for b in bins]) for n in (what, f"{what}_error"))
-    chosen = style or STYLES[place[1]]
-    axes.errorbar(
-        middle,
-        value,
-        error,
-        (middle - low, high - middle),
-        linestyle="none",
-        elinewidth=0.9,
-        color=chosen.color,
-        marker=chosen.marker,
-        markerfacecolor=chosen.face or chosen.color,
-        label=place[1],
-    )
-    for one, y, dy in zip(bins, value.tolist(), error.tolist(), strict=True):
-        row: Row = {"middle": one.middle, "value": y, "error": dy, "events": one.spread.events}
-        plate.note(*place, (one.low, one.high), row)
-
-
-PLACES = ("low", "high", "middle")
-
-
-def draw_profile(plate: Plate, axes: Axes, bins: Sequence[Bin], panel: str) -> None:
-    """Medians of the network's errors on a band of 68 %.
-
-    Args:
-        plate: Keeps the numbers.
-        axes: Where to draw.
-        bins: Errors.
-        panel: What the numbers are kept under.
-    """
-    axes.axhline(0, color="0.6", linewidth=0.8)
-    color = STYLES["network"].color
-    for number, one in enumerate(bins):
-        low, high = one.spread.bias - one.spread.width, one.spread.bias + one.spread.width
-        label = "68 % of the events" if not number else None
-        box = axes.fill_between([one.low, one.high], low, high, color=color, alpha=0.2, label=label)
-        box.set_linewidth(0)
-        row: Row = {"value": one.spread.width, "error": one.spread.width_error}
-        plate.note(panel, "half-width", (one.low, one.high), row | {"events": one.spread.events})
-    draw_points(plate, axes, bins, (panel, "network"), what="bias")
-    top = 1.6 * max(abs(one.spread.bias) + one.spread.width for one in bins) or 1.0
-    axes.set_ylim(-top, top)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], ["median", labels[0]], fontsize="small", ncols=2, loc="upper left")
-
-
-def draw_histograms(
-    plate: Plate,
-    axes: Axes,
-    errors: Mapping[str, Floats],
-    edges: Floats,
-    label: str,
-    texts: Mapping[str, str],
-) -> None:
-    """Distributions on the same bins, the first one filled.
-
-    Args:
-        plate: Keeps the counts, also of the events outside.
-        axes: Where to draw.
-        errors: Of every method.
-        edges: Of the bins.
-        label: Of the axis.
-        texts: What the legend says of every method besides its name.
-    """
-    open_ended = np.concatenate([[-np.inf], edges, [np.inf]])
-    for series, one in errors.items():
-        counts = np.histogram(one[np.isfinite(one)], open_ended)[0]
-        style = STYLES[series]
-        axes.stairs(
-            counts[1:-1],
-            edges,
-            color=style.color,
-            linestyle=style.line,
-            linewidth=1.2,
-            fill=False,
-            label=f"{series}: {texts[series]}",
-        )
-        if series == "network":
-            axes.stairs(counts[1:-1], edges, color=style.color, alpha=0.2, fill=True)
-        for low, high, count in zip(open_ended, open_ended[1:], counts.tolist(), strict=False):
-            plate.note(label, series, (float(low), float(high)), {"value": count})
-    axes.set(xlabel=label, ylabel="events", xlim=(edges[0], edges[-1]))
-
-
-def draw_fit(plate: Plate, axes: Axes, fit: Fit, edges: Floats, panel: str) -> None:
-    """A fitted curve on a histogram; one that failed is a line of the legend.
-
-    Args:
-        plate: Keeps the fit.
-        axes: That of the histogram.
-        fit: Of `fit_core` or `fit_tailed`.
-        edges: Of the histogram.
-        panel: What the fit is kept under.
-    """
-    plate.fits.append((panel, fit))
-    if not fit.succeeded:
-        axes.plot([], [], " ", label=f"{fit.name} fit failed: {fit.fault}")
-        return
-    low, high = max(fit.window[0], edges[0]), min(fit.window[1], edges[-1])
-    x = np.linspace(low, high, 200)
-    curve = fit.events * (edges[1] - edges[0]) * tailed_density(x, fit)
-    style = "-" if fit.name == "core" else ":"
-    label = f"{fit.name} fit: σ = {with_error(fit['sigma'], fit.error('sigma'))}"
-    axes.plot(x, curve, style, color=FITTED, linewidth=1.2, label=label)
-
-
-def histogram_edges(about: Spread) -> Floats:
-    """Bins of a distribution, as fine as its events allow.
-
-    Args:
-        about: Its median and width; without a median it begins at 0.
-    """
-    count = int(np.clip(1.3 * math.sqrt(about.events), 12, MOST_BINS))
-    width = about.width if about.width > 0 else 1.0
-    if math.isnan(about.bias):
-        return np.linspace(0, 3 * width, count + 1)
-    return np.linspace(about.bias - SHOWN * width, about.bias + SHOWN * width, count + 1)
-
-
-def width_text(about: Spread, unit: str) -> str:
-    """A width with its error and unit.
-
-    Args:
-        about: What to print.
-        unit: Of it.
-    """
-    gap = "" if unit == "°" else " "
-    return f"{with_error(about.width, about.width_error)}{gap}{unit}"
-
-
-def with_error(value: float, error: float) -> str:
-    """A number with its error, to two digits of the error.
-
-    Args:
-        value: The number.
-        error: NaN or 0 where there is none.
-    """
-    if not error > 0 or not math.isfinite(value):
-        return f"{value:.3g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"

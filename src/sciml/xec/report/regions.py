@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from sciml.xec.metrics.resolution import HIGH
-from sciml.xec.report.panels import Row, with_error
+from sciml.xec.report.plate import Row, with_error
 from sciml.xec.report.resolution import (
     JUDGED,
     QUANTITIES,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciml.xec.metrics.resolution import SHARE, TAILS, VECTOR, selection
+from sciml.xec.metrics.resolution import AXES, SHARE, TAILS, VECTOR, selection
 from sciml.xec.physics.coordinates import emission_angles, opening_angle
 
 Floats = NDArray[np.float64]
@@ -166,6 +166,8 @@ def fiducial(columns: Columns, near_signal: bool = False) -> NDArray[np.bool_]:
         near_signal: Only energies above 48 MeV, where the energy is known.
     """
     tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
+    if any(f"true_{axis}" not in tensors for axis in AXES):
+        tensors.pop("true_u", None)
     chosen: NDArray[np.bool_] = selection(tensors, near_signal).numpy()
     return chosen
 

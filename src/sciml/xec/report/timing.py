@@ -1,7 +1,8 @@
 """Figure of the errors of the time."""
 
 from sciml.xec.report.fits import fit_core
-from sciml.xec.report.panels import Plate, bias_against, distribution, lay_out, width_against
+from sciml.xec.report.panels import bias_against, distribution, width_against
+from sciml.xec.report.plate import Plate, lay_out
 from sciml.xec.report.resolution import Columns
 
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from sciml.xec.report.calibration import LOOKS
-from sciml.xec.report.panels import Plate, Row, lay_out
+from sciml.xec.report.plate import Plate, Row, lay_out
 from sciml.xec.report.resolution import JUDGED, QUANTITIES, Columns, Floats, error_of, spread
 
 COUNT = 10

@@ -297,6 +297,11 @@ def _check(net: XECNet, given: Mapping[str, TaskLoss], losses: Mapping[str, Task
                 f"the loss {loss.kind} of {task} needs uncertainties; add {task} to "
                 "model.net.nll_tasks or choose another loss"
             )
+        if loss.kind == "von_mises_fisher" and net.width(task) != 4:
+            raise ValueError(
+                f"{type(net).__name__} gives no concentration of {task}, which von_mises_fisher "
+                f"needs; take {task} out of model.net.nll_tasks"
+            )
 
 
 def _given(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
