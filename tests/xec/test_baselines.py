@@ -16,8 +16,10 @@ from sciml.xec.generate.events import Arrays, simulate
 from sciml.xec.generate.settings import Beam, Detector, Settings
 
 EVENTS = 72
-STORED = ("npho", "relative_time", "time_min_used", "energyTruth", "timeTruth", "uvwTruth")
-STORED += ("xyzTruth", "xyzVTX", "emiVec", "run", "event")
+STORED = [
+    *("npho", "relative_time", "time_min_used", "energyTruth", "timeTruth", "uvwTruth"),
+    *("xyzTruth", "xyzVTX", "emiVec", "run", "event"),
+]
 
 
 @pytest.fixture(scope="module")

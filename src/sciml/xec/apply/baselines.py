@@ -119,11 +119,16 @@ def collect(
     """
     conventional = Conventional()
     conventional.set_statistics(statistics)
-    parts: dict[str, list[Tensor]] = {}
+    # made whole: small tensors between the large ones of every batch would scatter the memory
+    columns: Columns = {}
+    rows, total = 0, sum(source.chunk_rows)
     for batch in _batches(source, step):
         for name, values in _estimates(conventional, batch, statistics.depth).items():
-            parts.setdefault(name, []).append(values.double())
-    return {name: torch.cat(values) for name, values in parts.items()}
+            if name not in columns:
+                columns[name] = torch.empty(total, dtype=torch.float64)
+            columns[name][rows : rows + len(values)] = values
+        rows += len(batch["npho"])
+    return columns
 
 
 def energies(events: Mapping[str, Tensor], teachers: Mapping[str, Tensor]) -> Columns:

@@ -133,7 +133,6 @@ def _coverage_panel(coverages: Mapping[str, Floats], columns: Columns) -> Panel:
                 row: Row = {"middle": share, "value": one, "events": count}
                 row["error"] = float(np.sqrt(one * (1 - one) / count))
                 plate.note("coverage", name, (0.0, share), row)
-        axes.axvline(SHARE, color="0.6", linewidth=0.8)
         axes.set(xlabel="nominal share", ylabel="share of events within", xlim=(0, 1), ylim=(0, 1))
         axes.legend(fontsize="small", loc="lower right", title=f"at {SHARE}")
 
@@ -179,6 +178,7 @@ def _width_panel(columns: Columns, names: list[str]) -> Panel:
             along.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
             along.set_major_formatter(StrMethodFormatter("{x:g}"))
             along.set_minor_locator(NullLocator())
-        axes.legend(fontsize="small", loc="upper left")
+        titles = [QUANTITIES[name].title for name in names]
+        axes.legend(axes.get_legend_handles_labels()[0], titles, fontsize="small", loc="upper left")
 
     return draw
