@@ -56,6 +56,10 @@ def test_an_event_without_light_can_be_drawn(value: float) -> None:
     values = np.full(4760, value)
     figure = display_figure([Layer(values, "photons", True), Layer(values, "ns")], {}, title="dark")
     figure.canvas.draw()
+    cells = [one for axes in figure.axes for one in axes.collections if one.get_array() is not None]
+    assert cells
+    for one in cells:
+        assert one.norm.vmin < one.norm.vmax
 
 
 def test_places_are_marked_at_their_positions_in_both_pictures() -> None:

@@ -53,7 +53,9 @@ def test_all_columns_give_all_figures() -> None:
 def test_float32_columns_of_every_length_can_be_drawn() -> None:
     for count in (20, 21, 75):
         table = {name: one.astype(np.float32) for name, one in columns(count).items()}
-        for figure in figures(table).values():
+        found = figures(table)
+        assert {"angle", "energy", "timing", "position", "calibration"} <= found.keys()
+        for figure in found.values():
             figure.canvas.draw()
 
 
@@ -100,8 +102,12 @@ def test_absurd_predictions_can_be_drawn() -> None:
     for name in table:
         if name.startswith("pred_"):
             table[name] = table[name] + 1e6 * rng.standard_cauchy(200)
-    for figure in figures(table).values():
+    found = figures(table)
+    assert {"angle", "energy", "timing", "position", "calibration"} <= found.keys()
+    for figure in found.values():
         figure.canvas.draw()
+        for axes in figure.axes:
+            assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
 
 
 def test_events_beyond_the_fiducial_volume_are_left_out() -> None:
