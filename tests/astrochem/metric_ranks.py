@@ -15,7 +15,7 @@ def measure(first: int, last: int) -> AbundanceMetrics:
     true = 10 ** (20 * torch.rand(7, 6, 5, generator=generator, dtype=torch.float64) - 20)
     noise = torch.randn(true.shape, generator=generator, dtype=torch.float64)
     valid = torch.arange(6) < torch.arange(1, 8).clamp(max=6)[:, None]
-    metrics = AbundanceMetrics("val", SPECIES, ELEMENTS)
+    metrics = AbundanceMetrics(SPECIES, ELEMENTS)
     part = slice(first, last)
     metrics.update((true * 10**noise)[part], true[part], valid[part])
     return metrics

@@ -85,8 +85,8 @@ def reference(predicted: Tensor, true: Tensor, valid: Tensor) -> dict[str, float
     }
 
 
-def metrics(split: str = "val", **options: float) -> AbundanceMetrics:
-    return AbundanceMetrics(split, SPECIES, ("H", "C", "O", "MG"), **options)
+def metrics(**options: float) -> AbundanceMetrics:
+    return AbundanceMetrics(SPECIES, ("H", "C", "O", "MG"), **options)
 
 
 def computed(*batches: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
@@ -98,8 +98,8 @@ def computed(*batches: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
 
 def test_every_metric_equals_a_loop_over_entries() -> None:
     values = computed(example())
-    expected = {f"val/{name}": value for name, value in reference(*example()).items()}
-    quantiles = {"val/median_rel", "val/p95_rel"}
+    expected = reference(*example())
+    quantiles = {"median_rel", "p95_rel"}
     assert set(values) == set(expected) | quantiles
     assert {k: v for k, v in values.items() if k not in quantiles} == pytest.approx(
         expected, rel=1e-12
@@ -112,17 +112,17 @@ def test_quantiles_are_those_of_the_sorted_ratios_to_a_hundredth_of_a_decade() -
     ratio = (predicted.clamp(LO, 1) / true.clamp(LO, 1) - 1).abs()[valid]
     for name, share in (("median_rel", 0.5), ("p95_rel", 0.95)):
         exact = float(torch.quantile(ratio, share))
-        assert math.log10(values[f"val/{name}"] / exact) == pytest.approx(0, abs=0.012)
+        assert math.log10(values[name] / exact) == pytest.approx(0, abs=0.012)
 
 
 def test_a_decade_too_high_counts_nine_and_one_too_low_a_tenth_of_that() -> None:
     true = torch.full((1, 1, len(SPECIES)), 1e-6)
     valid = torch.ones(1, 1, dtype=torch.bool)
     high, low = computed((10 * true, true, valid)), computed((true / 10, true, valid))
-    assert high["val/mean_rel"] == pytest.approx(9, rel=1e-6)
-    assert low["val/mean_rel"] == pytest.approx(0.9, rel=1e-6)
-    assert high["val/mae_dex"] == pytest.approx(1, rel=1e-6)
-    assert low["val/mae_dex"] == pytest.approx(1, rel=1e-6)
+    assert high["mean_rel"] == pytest.approx(9, rel=1e-6)
+    assert low["mean_rel"] == pytest.approx(0.9, rel=1e-6)
+    assert high["mae_dex"] == pytest.approx(1, rel=1e-6)
+    assert low["mae_dex"] == pytest.approx(1, rel=1e-6)
 
 
 def test_order_and_size_of_batches_do_not_matter() -> None:
@@ -162,7 +162,7 @@ def test_a_prediction_that_is_not_finite_counts_as_the_smallest_abundance() -> N
     broken[0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
     as_lo = predicted.clone()
     as_lo[0, 0, :3] = LO
-    expected = computed((as_lo, true, valid)) | {"val/nonfinite": 3.0}
+    expected = computed((as_lo, true, valid)) | {"nonfinite": 3.0}
     assert computed((broken, true, valid)) == pytest.approx(expected, rel=1e-12)
 
 
@@ -183,9 +183,9 @@ def test_rows_without_a_history_are_steps_of_their_own() -> None:
     predicted, true, valid = example()
     flat = predicted[valid][:, None], true[valid][:, None], torch.ones(int(valid.sum()), 1) > 0
     rows, whole = computed(flat), computed((predicted, true, valid))
-    assert rows["val/mae_dex"] == pytest.approx(whole["val/mae_dex"], rel=1e-12)
-    assert rows["val/first_step_dex"] == pytest.approx(rows["val/mae_dex"], rel=1e-12)
-    assert rows["val/last_step_dex"] == pytest.approx(rows["val/mae_dex"], rel=1e-12)
+    assert rows["mae_dex"] == pytest.approx(whole["mae_dex"], rel=1e-12)
+    assert rows["first_step_dex"] == pytest.approx(rows["mae_dex"], rel=1e-12)
+    assert rows["last_step_dex"] == pytest.approx(rows["mae_dex"], rel=1e-12)
 
 
 def test_an_element_that_a_parcel_lacks_is_left_out() -> None:
@@ -193,13 +193,13 @@ def test_an_element_that_a_parcel_lacks_is_left_out() -> None:
     true[..., 6] = 0.5  # hydrogen atoms alone
     valid = torch.ones(1, 1, dtype=torch.bool)
     values = computed((1.1 * true, true, valid))
-    assert values["val/elem_rel_mean"] == pytest.approx(0.1, rel=1e-12)
-    assert "val/mae_dex_major" in values
+    assert values["elem_rel_mean"] == pytest.approx(0.1, rel=1e-12)
+    assert "mae_dex_major" in values
 
 
 def test_what_was_never_counted_is_not_reported() -> None:
     true = torch.full((1, 1, len(SPECIES)), 1e-15)
-    assert "val/mae_dex_major" not in computed((true, true, torch.ones(1, 1) > 0))
+    assert "mae_dex_major" not in computed((true, true, torch.ones(1, 1) > 0))
 
 
 def test_reset_forgets_everything() -> None:
@@ -226,7 +226,7 @@ def test_errors_of_single_tracers_average_to_those_of_all() -> None:
     whole = computed((predicted, true, every))
     for name, value in tracer_errors(predicted, true, every).items():
         assert value.shape == (6,)
-        assert value.mean().item() == pytest.approx(whole[f"val/{name}"], rel=1e-12)
+        assert value.mean().item() == pytest.approx(whole[name], rel=1e-12)
 
 
 def test_histogram_puts_zero_below_every_number() -> None:

@@ -11,7 +11,7 @@ from toy import ToyData, make_task, make_trainer
 
 import sciml
 from sciml.core import provenance
-from sciml.core.provenance import END, Provenance, checksum, git_state, write_json
+from sciml.core.provenance import END, Provenance, checksum, git_state
 
 
 class FiledData(ToyData):
@@ -96,12 +96,3 @@ def test_git_state_knows_commit_and_changes(
     assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "file").write_text("2")
     assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep/er/x.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert list(path.parent.iterdir()) == [path]

@@ -146,3 +146,39 @@ def test_same_batches_and_one_decoding_for_any_number_of_workers(
     reads = Counter(map(int, log.read_text().split()))
     assert set(reads.values()) == {2}  # once an epoch
     assert len(reads) == len(ToySource(40).chunk_rows)
+
+
+class Lending(Counting):
+    """The same rows, decoded into one piece of memory."""
+
+    def __init__(self, chunk_rows: list[int]) -> None:
+        super().__init__(chunk_rows)
+        self.room = {"row": np.empty(99, np.int64), "pair": np.empty((99, 2), np.int64)}
+
+    def borrow(self, chunk: int) -> dict[str, NDArray[np.generic]]:
+        rows = self.read(chunk)
+        for name, values in rows.items():
+            self.room[name][: len(values)] = values
+        return {name: self.room[name][: len(values)] for name, values in rows.items()}
+
+
+@given(CHUNKS, st.integers(1, 7), st.integers(1, 4), st.booleans())
+def test_lent_memory_gives_the_same_batches_which_stay_as_they_are(
+    chunks: list[int], batch_size: int, block: int, train: bool
+) -> None:
+    order = StreamOrder(train=train, chunks_per_block=block)
+    loader = StreamLoader(Lending(chunks), order, batch_size)
+    for epoch in range(2):
+        plain = StreamLoader(Counting(chunks), order, batch_size)
+        for one in (loader, plain):
+            one.set_epoch(epoch)
+        kept = list(loader)  # all of them, while later blocks are made
+        for batch, other in zip(kept, plain, strict=True):
+            assert all(torch.equal(batch[name], other[name]) for name in other)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_a_worker_gives_blocks_without_rows() -> None:
+    order = StreamOrder(train=False, chunks_per_block=2)
+    loader = StreamLoader(Counting([2, 3, 0, 0, 4]), order, 2, num_workers=1)
+    assert flat(rows(loader)) == list(range(9))

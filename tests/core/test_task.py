@@ -224,9 +224,12 @@ class DrawingTask(ToyTask):
             self.log_figure("val/empty", plt.figure())
 
 
-@pytest.mark.parametrize(("every", "drawn"), [(0, []), (1, [0, 1, 2, 3]), (2, [0, 2])])
+@pytest.mark.parametrize(
+    ("every", "between", "drawn"),
+    [(0, 1, []), (1, 1, [0, 1, 2, 3]), (2, 1, [0, 2]), (2, 2, [1, 3]), (3, 2, [1, 3])],
+)
 def test_figures_are_drawn_in_their_epochs_and_closed(
-    every: int, drawn: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: int, between: int, drawn: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs: list[int] = []
     task = make_task(make=DrawingTask)
@@ -235,7 +238,8 @@ def test_figures_are_drawn_in_their_epochs_and_closed(
     monkeypatch.setattr(
         task, "log_figure", lambda *given: (epochs.append(task.current_epoch), log(*given))
     )
-    make_trainer(tmp_path, logger=CSVLogger(tmp_path), max_epochs=4).fit(task, datamodule=ToyData())
+    more = {"max_epochs": 4, "check_val_every_n_epoch": between}
+    make_trainer(tmp_path, logger=CSVLogger(tmp_path), **more).fit(task, datamodule=ToyData())
     assert epochs == drawn
     assert not plt.get_fignums()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from sciml.core.provenance import write_text
+from sciml.core.files import write_text
 from sciml.hip.data.batch import collate
 from sciml.hip.data.record import Record
 from sciml.hip.report import (

@@ -1,6 +1,5 @@
 """Whole runs of astrochem through the command line: generate, train, test, predict."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import STATE, every_step, last_metrics, quiet
 from tracers import SPECIES, sample_table
 
 import sciml
@@ -25,7 +25,6 @@ CONFIGS = {
 }
 AUTOENCODERS = [name for name, text in CONFIGS.items() if "class_path: AutoencoderTask" in text]
 EMULATORS = [name for name, text in CONFIGS.items() if "class_path: EmulatorTask" in text]
-STATE = ("state_dict", "raw_state", "ema", "optimizer_states", "lr_schedulers", "callbacks")
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +33,6 @@ def tracers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = sample_table([9, 8, 9, 9, 9, 9, 8, 9, 9, 9, 9, 9])
     write_groups(path, {"train": table}, dt_yr=1e4, generator="test", seed=0)
     return path
-
-
-def quiet(folder: Path) -> list[str]:
-    """Metrics as CSV in a folder, no bars."""
-    return [
-        "--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}",
-        "--trainer.logger.name=run", "--trainer.logger.version=one",
-        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
-        "--trainer.log_every_n_steps=1",
-    ]  # fmt: skip
 
 
 def flags(config: str, tracers: Path, folder: Path) -> list[str]:
@@ -60,14 +49,6 @@ def flags(config: str, tracers: Path, folder: Path) -> list[str]:
         "--data.window_schedule=[[0,2],[1,4]]", "--data.windows.rows_per_batch=16",
         "--data.windows.batches_per_epoch=3",
     ]  # fmt: skip
-
-
-def last_metrics(folder: Path) -> dict[str, float]:
-    values: dict[str, float] = {}
-    with (folder / "run" / "one" / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            values |= {key: float(value) for key, value in row.items() if value}
-    return values
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +73,9 @@ def emulator(tracers: Path, autoencoder: Path, tmp_path_factory: pytest.TempPath
 
 
 def train(folder: Path, tracers: Path, autoencoder: Path, *more: str) -> None:
-    overlay = folder.parent / "overlay.yaml"
-    checkpoints = {
-        "dirpath": str(folder / "checkpoints"), "filename": "{step}", "save_last": True,
-        "every_n_train_steps": 1, "save_top_k": -1,
-    }  # fmt: skip
-    callback = {"class_path": "ModelCheckpoint", "init_args": checkpoints}
-    overlay.write_text(json.dumps({"trainer": {"callbacks": [callback]}}))
     words = [*flags("flowmap", tracers, folder), f"--model.autoencoder={autoencoder}"]
     place = words.index(f"--data.path={tracers}")
-    words[place:place] = ["-c", str(overlay)]
+    words[place:place] = every_step(folder)
     main(["fit", *words, "--trainer.max_epochs=2", *more])
 
 

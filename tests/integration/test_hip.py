@@ -1,6 +1,5 @@
 """Whole runs of hip through the command line, on molecules of springs."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hessian_files import spring_records
+from runs import last_metrics, quiet
 from torch import Tensor
 
 import sciml
@@ -59,26 +59,6 @@ def flags(config: str, molecules: Path, folder: Path, head: bool = True) -> list
         "--data.num_workers=0",
         *quiet(folder),
     ]
-
-
-def quiet(folder: Path) -> list[str]:
-    """Metrics as CSV in a folder, no bars."""
-    return [
-        "--trainer.logger=CSVLogger",
-        f"--trainer.logger.save_dir={folder}",
-        "--trainer.logger.name=run",
-        "--trainer.logger.version=one",
-        "--trainer.enable_progress_bar=false",
-        "--trainer.enable_model_summary=false",
-    ]
-
-
-def last_metrics(folder: Path) -> dict[str, float]:
-    values: dict[str, float] = {}
-    with (folder / "run" / "one" / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            values |= {key: float(value) for key, value in row.items() if value}
-    return values
 
 
 @pytest.mark.parametrize("config", [path.stem for path in CONFIGS])

@@ -1,6 +1,5 @@
 """Whole runs of xec through the command line: generate, train, test, predict."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from root_files import events, write_file
+from runs import STATE, every_step, last_metrics, quiet
 
 import sciml
 from sciml.cli import main
@@ -25,7 +25,6 @@ CONFIGS = sorted(
     path.stem for path in (Path(__file__).parents[2] / "configs" / "xec").glob("*.yaml")
 )
 TRAIN, VAL = 40, 17  # events
-STATE = ("state_dict", "raw_state", "ema", "optimizer_states", "lr_schedulers", "callbacks")
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +49,6 @@ def flags(config: str, files: tuple[Path, Path], folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def quiet(folder: Path) -> list[str]:
-    """Metrics as CSV in a folder, no bars."""
-    return [
-        "--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}",
-        "--trainer.logger.name=run", "--trainer.logger.version=one",
-        "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
-        "--trainer.log_every_n_steps=1",
-    ]  # fmt: skip
-
-
-def last_metrics(folder: Path) -> dict[str, float]:
-    values: dict[str, float] = {}
-    with (folder / "run" / "one" / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            values |= {key: float(value) for key, value in row.items() if value}
-    return values
-
-
 @pytest.fixture(scope="module")
 def regressor(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run of two epochs that keeps the checkpoint of every step."""
@@ -77,15 +58,8 @@ def regressor(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 
 
 def train(folder: Path, files: tuple[Path, Path], *more: str) -> None:
-    overlay = folder.parent / "overlay.yaml"
-    checkpoints = {
-        "dirpath": str(folder / "checkpoints"), "filename": "{step}", "save_last": True,
-        "every_n_train_steps": 1, "save_top_k": -1,
-    }  # fmt: skip
-    callback = {"class_path": "ModelCheckpoint", "init_args": checkpoints}
-    overlay.write_text(json.dumps({"trainer": {"callbacks": [callback]}}))
     words = flags("regressor", files, folder)
-    main(["fit", *words[:4], "-c", str(overlay), *words[4:], *more])
+    main(["fit", *words[:4], *every_step(folder), *words[4:], *more])
 
 
 @pytest.mark.parametrize("config", CONFIGS)

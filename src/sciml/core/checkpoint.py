@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lightning
 import torch
 from jsonargparse import ArgumentParser
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -153,6 +154,27 @@ def data_config(
 def _config(stored: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {k: v for k, v in stored.items() if k not in {"_class_path", "_instantiator"}}
     return {"class_path": stored.get("_class_path"), "init_args": arguments}
+
+
+def save_task(task: "Task", path: Path) -> None:
+    """Write a checkpoint of a task that was not trained here.
+
+    Args:
+        task: What to write.
+        path: The file to make.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    content = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+        "state_dict": task.state_dict(),
+        "hparams_name": "kwargs",
+        "hyper_parameters": dict(task.hparams),
+    }
+    AtomicCheckpointIO().save_checkpoint(content, path)
 
 
 def load(path: str | Path) -> "Task":

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
+from sciml.core.files import write_json
 from sciml.core.metrics import Term, global_mean, weighted_sum
-from sciml.core.provenance import peak_memory_mib, write_json
+from sciml.core.provenance import peak_memory_mib
 from sciml.core.report import log_figure, metric_table, show
 
 
@@ -153,10 +154,11 @@ class Evaluation(LightningModule):
                 self.log_figure(f"{split}/{name}", figure)
 
     def draws_figures(self) -> bool:
-        """Whether figures are due at this validation."""
-        if self.trainer.sanity_checking or not self.figure_every_n_epochs:
+        """Whether figures are due: at the first validation of every so many epochs."""
+        every, between = self.figure_every_n_epochs, self.trainer.check_val_every_n_epoch or 1
+        if self.trainer.sanity_checking or not every:
             return False
-        return self.current_epoch % self.figure_every_n_epochs == 0
+        return self.current_epoch % every < between
 
     def log_figure(self, name: str, figure: Figure) -> None:
         """Send a figure to every logger of the run and close it.

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -16,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import sciml
+from sciml.core.files import write_json
 
 LIBRARIES = ("torch", "lightning", "jsonargparse", "torchmetrics", "numpy", "h5py", "lmdb", "ase")
 END = 1 << 20  # bytes of each end of a data file that enter its checksum
@@ -102,29 +102,6 @@ def peak_memory_mib() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated() >> 20)
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically.
-
-    Args:
-        path: Final place; its folder is made.
-        content: Plain values.
-    """
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it.
-
-    Args:
-        path: Final place; its folder is made.
-        text: Content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _dry(trainer: Trainer) -> bool:

@@ -4,15 +4,17 @@ Sizes in the docstrings: rows are samples; a chunk is what the file decodes at o
 several chunks of the epoch's order, shuffled together.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from sciml.core.loading import Rank, Resumable
 
@@ -34,6 +36,14 @@ class ChunkSource(ABC):
         Returns:
             Arrays by name, each with ``chunk_rows[chunk]`` rows.
         """
+
+    def borrow(self, chunk: int) -> Rows:
+        """The rows of `read`, perhaps in memory that the next call fills again.
+
+        Args:
+            chunk: Its number.
+        """
+        return self.read(chunk)
 
 
 @dataclass(frozen=True)
@@ -72,13 +82,37 @@ class _Blocks(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, block: int) -> dict[str, Tensor]:
         epoch = int(self.epoch)
-        parts = [self.source.read(int(chunk)) for chunk in self.chunks(epoch)[block]]
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if self.order.train:
-            size = len(next(iter(rows.values())))
+        chunks = self.chunks(epoch)[block].tolist()
+        size = sum(self.source.chunk_rows[chunk] for chunk in chunks)
+        places = np.arange(size)
+        if self.order.train:  # row i of the shuffled block is row shuffle[i] of its chunks
             shuffle = np.random.default_rng((self.order.seed, epoch, block)).permutation(size)
-            rows = {name: values[shuffle] for name, values in rows.items()}
-        return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in rows.items()}
+            places[shuffle] = np.arange(size)
+        rows: dict[str, Tensor] = {}
+        start = 0
+        for chunk in chunks:  # each goes straight to its places: a block is held only once
+            stop = start + self.source.chunk_rows[chunk]
+            own = places[start:stop] if self.order.train else slice(start, stop)
+            for name, values in self.source.borrow(chunk).items():
+                if name not in rows:
+                    rows[name] = _memory(size, values)
+                rows[name].numpy()[own] = values
+            start = stop
+        return rows
+
+
+def _memory(rows: int, like: NDArray[np.generic]) -> Tensor:
+    """An empty tensor; in a worker in memory that the main process sees too.
+
+    Torch would otherwise copy every block once more, from the worker's own memory.
+    """
+    shape = (rows, *like.shape[1:])
+    kind = torch.from_numpy(np.empty(0, like.dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    size = math.prod(shape)
+    shared: Any = torch.UntypedStorage._new_shared(max(size, 1) * like.itemsize)
+    return torch.empty(0, dtype=kind).set_(shared)[:size].view(shape)
 
 
 class _Span(torch.utils.data.Sampler[int]):
@@ -207,4 +241,6 @@ def _take(
             taken.append({name: values[:count] for name, values in block.items()})
             held = [{name: values[count:] for name, values in block.items()}, *held[1:]]
             count = 0
+    if len(taken) == 1:
+        return taken[0], held
     return {name: torch.cat([t[name] for t in taken]) for name in taken[0]}, held

@@ -5,12 +5,12 @@ path of a configuration file. So a text is accepted only where the parameter tak
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 SCALARS = {str, int, float, bool, NoneType, Path}
 
@@ -68,28 +68,48 @@ def _check_arguments(
             raise ValueError(
                 f"{source} sets '{name}' of {owner.__name__}, which this version does not have"
             )
-        if not _is_harmless(value, _kinds(hints[name]), package, source):
+        if not _is_harmless(value, hints[name], package, source):
             raise ValueError(
                 f"{source} gives '{value}' as '{name}' of {owner.__name__}, which is no such "
                 "setting; it is not loaded, because it could run foreign code"
             )
 
 
-def _is_harmless(value: Any, kinds: set[Any], package: str, source: str | Path) -> bool:
+def _is_harmless(value: Any, hint: Any, package: str, source: str | Path) -> bool:
     if isinstance(value, list | tuple):
-        return all(_is_harmless(item, kinds, package, source) for item in value)
+        inner = _inside(hint, Sequence)
+        return all(_is_harmless(item, inner, package, source) for item in value)
     if not isinstance(value, Mapping):
-        plain = all(kind in SCALARS or _is_enum(kind) for kind in kinds)
+        plain = all(kind in SCALARS or _is_enum(kind) for kind in _kinds(hint))
         return plain if isinstance(value, str) else type(value) in SCALARS
     if "class_path" in value:
         trusted_class(value, package, source)
         return True
-    groups = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
+    groups = [kind for kind in _choices(hint) if isinstance(kind, type) and is_dataclass(kind)]
     for group in groups:
         _check_arguments(group, group, value, package, source)
+    inner = _inside(hint, Mapping)
     return bool(groups) or all(
-        _is_harmless(item, kinds, package, source) for item in value.values()
+        _is_harmless(item, inner, package, source) for item in value.values()
     )
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The annotations of which a union has one, or the annotation itself."""
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+
+
+def _inside(hint: Any, container: type) -> Any:
+    """What the containers of a kind hold, the last of their arguments; else the annotation."""
+    kinds = [(get_origin(choice), get_args(choice)) for choice in _choices(hint)]
+    held = [
+        inner
+        for kind, inside in kinds
+        if inside and isinstance(kind, type) and issubclass(kind, container)
+        for inner in (inside[-1:] if container is Mapping else inside)
+        if inner is not Ellipsis
+    ]
+    return Union[tuple(held)] if held else hint  # noqa: UP007
 
 
 def _is_enum(kind: Any) -> bool:

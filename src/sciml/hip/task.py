@@ -11,9 +11,9 @@ from rich.table import Table
 from torch import Tensor
 
 from sciml.core.export.ports import ExportInputs
+from sciml.core.files import write_text
 from sciml.core.metrics import Means, Term, gather_rows, weighted_sum
 from sciml.core.optim import Optim
-from sciml.core.provenance import write_text
 from sciml.core.task import Task
 from sciml.hip.loss import (
     HIPLoss,

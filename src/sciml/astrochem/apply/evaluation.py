@@ -128,7 +128,7 @@ class _Tally:
         self.emulator, self.name = emulator, name
         self.lo, self.hi = emulator.task.scaler.range()
         own = (emulator.species, emulator.elements, self.lo, self.hi, longest)
-        self.metrics = {model: AbundanceMetrics("", *own) for model in models}
+        self.metrics = {model: AbundanceMetrics(*own) for model in models}
         self.each: dict[str, list[dict[str, Tensor]]] = {model: [] for model in models}
         self.curves: dict[str, list[Tensor]] = {model: [] for model in models}
         self.far: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -154,7 +154,7 @@ class _Tally:
             places=places,
             steps=self.steps,
             metrics={
-                model: {name.removeprefix("/"): float(value) for name, value in own.items()}
+                model: {name: float(value) for name, value in own.items()}
                 for model, own in values.items()
             },
             each={

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning
 import torch
 from torch import Tensor, nn
 
 from sciml.astrochem.net import LatentAutoregressive, TiedAutoencoder
 from sciml.astrochem.physics.constants import HI, LO, PHYSICS
 from sciml.astrochem.task import AutoencoderTask, EmulatorTask
-from sciml.core.checkpoint import DAMAGE, AtomicCheckpointIO
+from sciml.core.checkpoint import DAMAGE
 from sciml.core.task import Task
 
 Weights = dict[str, Tensor]
@@ -229,27 +228,6 @@ def build_task(
         task.domain.joint_precision.copy_(torch.diag(4 / (bounds[1] - bounds[0]).square()))
     task.scaler.set_limits(scales.lo, scales.hi)
     return task.eval()
-
-
-def save_task(task: Task, path: Path) -> None:
-    """Write a checkpoint of a task that was not trained here.
-
-    Args:
-        task: What to write.
-        path: The file to make.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    content = {
-        "epoch": 0,
-        "global_step": 0,
-        "pytorch-lightning_version": lightning.__version__,
-        "state_dict": task.state_dict(),
-        "hparams_name": "kwargs",
-        "hyper_parameters": dict(task.hparams),
-    }
-    AtomicCheckpointIO().save_checkpoint(content, path)
 
 
 def _bare(name: str) -> str:

@@ -16,6 +16,7 @@ from sciml.astrochem.data.writer import write_groups
 from sciml.astrochem.generate.tables import History, read_histories
 from sciml.astrochem.physics.constants import PHYSICS, PHYSICS_UNITS
 from sciml.astrochem.physics.species import initial_abundances
+from sciml.core.files import refuse_existing
 from sciml.core.report import metric_table, show
 
 
@@ -51,8 +52,7 @@ def emulate(
     Returns:
         What was made, also printed.
     """
-    if out.exists():
-        raise ValueError(f"{out} exists; give another --out or remove it")
+    refuse_existing(out)
     if not tracers.is_file():
         raise FileNotFoundError(f"no file {tracers}; check --tracers")
     emulator = AstroEmulator.from_checkpoint(ckpt)

@@ -1,9 +1,6 @@
 """``sciml astrochem evaluate``: full rollouts of an emulator beside all baselines."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +34,7 @@ from sciml.astrochem.report import (
     tracer_table,
     track_figure,
 )
-from sciml.core.provenance import write_json, write_text
+from sciml.core.files import refuse_existing, whole_folder, write_json, write_text
 from sciml.core.report import house_style, metric_table, show
 
 
@@ -72,8 +69,8 @@ def evaluate(
     Returns:
         All numbers, also printed: of ``groups`` by their names, and of ``speed``.
     """
-    if out is not None and out.exists():
-        raise ValueError(f"{out} exists; give another --out or remove it")
+    if out is not None:
+        refuse_existing(out)
     emulator = AstroEmulator.from_checkpoint(ckpt)
     own, training = _training(ckpt, emulator, train, reading)
     limits = emulator.task.scaler.range()
@@ -94,7 +91,7 @@ def evaluate(
     if speed:
         summary["speed"] = _show_speed(emulator, next(iter(tables.values())))
     if out is not None:
-        with _whole_folder(out) as folder:
+        with whole_folder(out) as folder:
             write_json(folder / "summary.json", summary)
             for name, one in found.items():
                 _write(folder, emulator, tables[name], one)
@@ -217,18 +214,6 @@ def _show_speed(emulator: AstroEmulator, table: TracerTable) -> dict[str, Any]:
         "solver_cpu_seconds": None if solver is None else solver[0],
         "solver": None if solver is None else solver[1],
     }
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder beside its place that gets its name once everything is in it."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(out: Path, emulator: AstroEmulator, table: TracerTable, one: Judgement) -> None:

@@ -8,9 +8,10 @@ from sciml.astrochem.apply.foreign import (
     build_task,
     import_autoencoder,
     import_emulator,
-    save_task,
 )
 from sciml.astrochem.physics.species import ELEMENTS, default_species, present_elements
+from sciml.core.checkpoint import save_task
+from sciml.core.files import refuse_existing
 from sciml.core.report import metric_table, show
 
 SCALES = Scales()
@@ -40,8 +41,7 @@ def import_(
     Returns:
         The checkpoint.
     """
-    if out.exists():
-        raise ValueError(f"{out} exists; give another --out or remove it")
+    refuse_existing(out)
     if species is not None and not species.is_file():
         raise FileNotFoundError(f"no file {species}; check --species")
     names = default_species() if species is None else tuple(species.read_text().split())

@@ -20,7 +20,7 @@ from sciml.astrochem.data.source import Reading, Source
 from sciml.astrochem.data.splits import PARTS, Splitting, assign, cap
 from sciml.astrochem.physics.constants import PHYSICS, PHYSICS_UNITS
 from sciml.astrochem.physics.species import stoichiometric_matrix
-from sciml.core.provenance import write_json
+from sciml.core.files import write_json
 
 VERSION = 2  # of the artefacts; another one makes them anew
 FEW_DIGITS = 1e-3  # relative difference between steps that float32 times explain

@@ -1,6 +1,5 @@
 """Our own file of tracers: HDF5 groups, compressed, under its name only when it is whole."""
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from sciml.astrochem.data.table import TracerTable
 from sciml.astrochem.physics.species import ELEMENTS
+from sciml.core.files import complete, part_of, refuse_existing
 
 FORMAT = "sciml-astrochem-1"
 COLUMNS = ("time", "density", "rad_field", "av", "temperature")
@@ -52,8 +52,7 @@ class GroupWriter:
         elements: Sequence[str] = ELEMENTS,
         attributes: Mapping[str, Attribute] | None = None,
     ) -> None:
-        if path.exists():
-            raise ValueError(f"{path} exists; give another --out or remove it")
+        refuse_existing(path)
         self.path = path
         self.attributes: dict[str, Attribute] = {
             "format": FORMAT,
@@ -125,7 +124,7 @@ class GroupWriter:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = h5py.File(self._part, "w")
+        self.file = h5py.File(part_of(self.path), "w")
         _attach(self.file, self.attributes)
         return self
 
@@ -138,13 +137,7 @@ class GroupWriter:
         self.file.close()
         if kind is not None:
             return
-        with self._part.open("rb") as file:
-            os.fsync(file.fileno())
-        self._part.replace(self.path)
-
-    @property
-    def _part(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.part")
+        complete(self.path)
 
 
 def write_groups(

@@ -16,6 +16,7 @@ from sciml.astrochem.data.writer import GroupWriter
 from sciml.astrochem.generate.settings import Settings, describe_chemistry, open_chemistry
 from sciml.astrochem.generate.tables import History
 from sciml.astrochem.generate.tracer import Job, Shard, compute_tracer, read_shard
+from sciml.core.files import refuse_existing
 from sciml.core.parallel import Backend, FanOut, Tally, check_workers, fan_out
 from sciml.core.parts import claim, failures_of, keep_failures
 
@@ -146,8 +147,7 @@ def generate_dataset(
 
 def _check(out: Path, settings: Settings, tracers: int | Mapping[int, History], group: str) -> None:
     """What can be said before anything is written."""
-    if out.exists():
-        raise ValueError(f"{out} exists; give another --out or remove it")
+    refuse_existing(out)
     if (settings.family == "csv") == isinstance(tracers, int):
         raise ValueError("the family csv and --histories belong together; give both or neither")
     if isinstance(tracers, int) and tracers < 1:

@@ -44,7 +44,6 @@ class AbundanceMetrics(Metric):
     exactly.
 
     Args:
-        split: Prefix of every name.
         species: Names in the order of the abundances.
         elements: Elements to count; those that no species holds are left out.
         lo: Abundance below which nothing is distinguished.
@@ -67,7 +66,6 @@ class AbundanceMetrics(Metric):
 
     def __init__(
         self,
-        split: str,
         species: Sequence[str],
         elements: Sequence[str],
         lo: float = 1e-20,
@@ -75,7 +73,7 @@ class AbundanceMetrics(Metric):
         max_steps: int = MAX_STEPS,
     ) -> None:
         super().__init__()
-        self.split, self.lo, self.hi, self.max_steps = split, lo, hi, max_steps
+        self.lo, self.hi, self.max_steps = lo, hi, max_steps
         self.species = tuple(species)
         matrix = torch.from_numpy(stoichiometric_matrix(list(species), list(elements)))
         self.register_buffer("matrix", matrix[:, matrix.sum(0) > 0], persistent=False)
@@ -144,7 +142,7 @@ class AbundanceMetrics(Metric):
             "unstable": self.tracers[0] / self.tracers[1],
             "nonfinite": self.nonfinite.clone(),
         }
-        return {f"{self.split}/{name}": v for name, v in values.items() if not v.isnan()}
+        return {name: v for name, v in values.items() if not v.isnan()}
 
     def per_species(self) -> dict[str, Tensor]:
         """Means over rows of every species, float64 ``(S,)``.

@@ -57,7 +57,7 @@ class Measures(nn.Module):
         super().__init__()
         self.names = tuple(models)
         self.metrics = nn.ModuleList(
-            AbundanceMetrics("", species, elements, max_steps=max_steps) for _ in models
+            AbundanceMetrics(species, elements, max_steps=max_steps) for _ in models
         )
 
     def set_limits(self, lo: float, hi: float) -> None:
@@ -131,9 +131,8 @@ class Measures(nn.Module):
         values = {}
         for model, prefix in prefixes.items():
             for name, value in self.of(model).compute().items():
-                short = name.removeprefix("/")
-                if model == self.names[0] or short in COMPARED:
-                    values[f"{split}/{prefix}{short}"] = value
+                if model == self.names[0] or name in COMPARED:
+                    values[f"{split}/{prefix}{name}"] = value
         return values
 
 

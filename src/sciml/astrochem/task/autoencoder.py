@@ -20,9 +20,9 @@ from sciml.astrochem.report import comparison_table, species_figure, species_tab
 from sciml.astrochem.task.chemistry import check_scaling, check_species
 from sciml.astrochem.task.export import CODER_PARTS, FORMATS, coder_inputs, coder_module
 from sciml.core.export.ports import ExportInputs
+from sciml.core.files import write_text
 from sciml.core.metrics import Means, Term, weighted_sum
 from sciml.core.optim import Optim
-from sciml.core.provenance import write_text
 from sciml.core.report import house_style
 from sciml.core.task import Task, full_precision
 

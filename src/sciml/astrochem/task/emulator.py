@@ -49,9 +49,9 @@ from sciml.astrochem.task.merging import merge_intervals
 from sciml.astrochem.task.rivals import Curves, Rivals
 from sciml.core.checkpoint import load
 from sciml.core.export.ports import ExportInputs
+from sciml.core.files import write_text
 from sciml.core.metrics import Means, Term, weighted_sum
 from sciml.core.optim import Optim
-from sciml.core.provenance import write_text
 from sciml.core.report import house_style
 from sciml.core.task import Task
 

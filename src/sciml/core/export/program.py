@@ -14,7 +14,7 @@ from torch import Tensor
 import sciml
 from sciml.core.export.formats import FORMATS, Request, quiet
 from sciml.core.export.ports import SIZES, ExportInputs, Port
-from sciml.core.provenance import write_json
+from sciml.core.files import write_json
 
 if TYPE_CHECKING:
     from sciml.core.task import Task
@@ -83,18 +83,22 @@ def export(
         _check_errors(errors, tolerance, f"{format} of {what}")
         described |= {"errors": errors, "tolerance": tolerance}
         described["program"] = _digest(part) | {"file": path.name}
-        draft = folder / "description.json"
-        write_json(draft, described)
-        # the description first: no program is ever without one
-        _place(draft, _description(path))
-        try:
-            _place(part, path)
-        except FileExistsError:
-            _description(path).unlink()
-            raise
+        _place_both(part, described, path)
     finally:
         shutil.rmtree(folder)
     return described
+
+
+def _place_both(part: Path, described: Mapping[str, Any], path: Path) -> None:
+    """Give a program its name, and its description before it: no program is ever without one."""
+    draft = part.with_name("description.json")
+    write_json(draft, described)
+    _place(draft, _description(path))
+    try:
+        _place(part, path)
+    except FileExistsError:
+        _description(path).unlink()
+        raise
 
 
 def _place(part: Path, path: Path) -> None:

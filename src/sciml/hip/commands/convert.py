@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sciml.core.files import refuse_existing
 from sciml.core.parallel import Tally, progress_bar
 from sciml.hip.commands.stats import as_json, tables
 from sciml.hip.data.conversion import Conversion, Layout, Limits, convert_records
 from sciml.hip.data.files import open_source
 from sciml.hip.data.labels import USUAL, Labels
-from sciml.hip.data.writer import refuse_existing
 
 
 def convert(

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from sciml.core.data import DataModule, Split
-from sciml.core.provenance import write_json
+from sciml.core.files import write_json
 from sciml.hip.data.batch import Batch, collate
 from sciml.hip.data.files import expand, open_source
 from sciml.hip.data.labels import USUAL, Labels

@@ -1,7 +1,6 @@
 """Files that appear under their name only when they are whole."""
 
 import json
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Self
 
 import h5py
 
+from sciml.core.files import complete, part_of, refuse_existing
 from sciml.hip.data.record import Record
 
 UNITS = "Å, eV, eV/Å, eV/Å²"
@@ -67,7 +67,7 @@ class Writer(ABC):
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = h5py.File(self._part, "w")
+        self.file = h5py.File(part_of(self.path), "w")
         return self
 
     def __exit__(
@@ -85,30 +85,6 @@ class Writer(ABC):
         if kind is not None:
             return
         if not self.count:
-            self._part.unlink()
+            part_of(self.path).unlink()
             raise ValueError(f"no record was left to write to {self.path}; nothing was made")
-        _sync(self._part)
-        os.replace(self._part, self.path)
-        _sync(self.path.parent)
-
-    @property
-    def _part(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.part")
-
-
-def refuse_existing(path: Path) -> None:
-    """Stop before a finished file would be overwritten.
-
-    Raises:
-        ValueError: If the file exists.
-    """
-    if path.exists():
-        raise ValueError(f"{path} exists; give another --out or remove it")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        complete(self.path)

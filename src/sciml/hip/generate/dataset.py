@@ -11,10 +11,11 @@ from typing import Any
 
 from ase.symbols import Symbols
 
+from sciml.core.files import refuse_existing
 from sciml.core.parallel import Backend, FanOut, Tally, check_workers, fan_out
 from sciml.core.parts import claim, failures_of, keep_failures
 from sciml.hip.data.packed import PackedWriter
-from sciml.hip.data.writer import Header, refuse_existing
+from sciml.hip.data.writer import Header
 from sciml.hip.generate.engines import check_method
 from sciml.hip.generate.molecules import Molecule, elements
 from sciml.hip.generate.sample import Job, Sample, Settings, read_sample, sample_molecule

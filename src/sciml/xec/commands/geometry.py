@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sciml.core.provenance import write_text
+from sciml.core.files import write_text
 from sciml.core.report import house_style
 from sciml.xec.physics.constants import FACES
 from sciml.xec.physics.sensors import Sensors, face_ids, sensors

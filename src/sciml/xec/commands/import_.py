@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import lightning
-
-from sciml.core.checkpoint import AtomicCheckpointIO
+from sciml.core.checkpoint import save_task
+from sciml.core.files import refuse_existing
 from sciml.core.report import show
-from sciml.xec.net import XECv1
 from sciml.xec.net.legacy import read_legacy
 from sciml.xec.net.v1.imported import import_network
 from sciml.xec.task import XECTask
@@ -36,35 +34,13 @@ def import_(
     Returns:
         The checkpoint.
     """
-    if out.exists():
-        raise ValueError(f"{out} exists; give another --out or remove it")
+    refuse_existing(out)
     file = read_legacy(old)
     made = import_network(file, normalisation=normalisation, outer_fine_pool=outer_fine_pool)
-    save(made.net, out)
+    # the time of emission, the only one that the older code knew
+    save_task(XECTask(net=made.net, timing_reference="vertex").eval(), out)
     show(made.match.table(f"{file.kind} from {old.name}"))
     for note in made.notes:
         print(note)
     print(f"XECTask for {', '.join(made.net.tasks)} in {out}")
     return out
-
-
-def save(net: XECv1, path: Path) -> None:
-    """Write a checkpoint of a network that was not trained here.
-
-    Args:
-        net: What to write.
-        path: The file to make.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    task = XECTask(net=net, timing_reference="vertex").eval()  # which the older code knew alone
-    content = {
-        "epoch": 0,
-        "global_step": 0,
-        "pytorch-lightning_version": lightning.__version__,
-        "state_dict": task.state_dict(),
-        "hparams_name": "kwargs",
-        "hyper_parameters": dict(task.hparams),
-    }
-    AtomicCheckpointIO().save_checkpoint(content, path)

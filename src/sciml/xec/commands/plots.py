@@ -1,9 +1,6 @@
 """``sciml xec plots``: figures and tables of reconstructed gammas from files alone."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciml.core.extras import need
-from sciml.core.provenance import write_text
+from sciml.core.files import refuse_existing, whole_folder, write_text
 from sciml.core.report import house_style, show
 from sciml.xec.data.root import RootFile
 from sciml.xec.report.gammas import csv_text, fit_rows, judged, plates
@@ -46,8 +43,7 @@ def plots(predictions: Path, *, out: Path, fiducial: bool = True, tree: str = "v
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, or has too few events with truths.
     """
-    if out.exists():
-        raise ValueError(f"{out} exists; give another --out or remove it")
+    refuse_existing(out)
     every = read_events(predictions, tree)
     columns = judged(every, fiducial)
     where = " in the fiducial volume" if fiducial else ""
@@ -59,7 +55,7 @@ def plots(predictions: Path, *, out: Path, fiducial: bool = True, tree: str = "v
     rows = region_rows(columns)
     tables = {name: plate.numbers for name, plate in drawn.items()}
     tables |= {"resolutions": rows, "fits": fit_rows(drawn), "worst_events": worst_rows(columns)}
-    with _whole_folder(out) as folder, house_style():
+    with whole_folder(out) as folder, house_style():
         for name, plate in drawn.items():
             for suffix in PICTURES:
                 plate.figure.savefig(folder / f"{name}{suffix}", dpi=RESOLUTION)
@@ -111,15 +107,3 @@ def _read_root(path: Path, tree: str) -> Mapping[str, NDArray[Any]]:
         return file.read(numbers, 0, file.entries)
     finally:
         file.close()
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder beside its place that gets its name once everything is in it."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

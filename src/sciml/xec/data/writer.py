@@ -3,7 +3,6 @@
 Shapes: b events.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciml.core.extras import require
+from sciml.core.files import complete, part_of, refuse_existing
 from sciml.xec.data.sinks import CsvSink, ParquetSink, RootSink, Sink
 
 Format = Literal["root", "csv", "parquet"]
@@ -56,12 +56,12 @@ class EventWriter:
         kind = format or path.suffix.removeprefix(".")
         if kind not in SINKS:
             raise ValueError(f"{path} ends on no known format; use .root, .csv or .parquet")
-        if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists; give another --out or remove it")
+        if not overwrite:
+            refuse_existing(path)
         require(PACKAGES[kind], extra="xec")
         self.path = path
         self.rows = 0
-        self._part = path.with_name(f"{path.name}.part")
+        self._part = part_of(path)
         self._sink = SINKS[kind](self._part, tree)
         self._types = {name: np.dtype(kind) for name, kind in (columns or {}).items()}
         self._held: list[dict[str, NDArray[Any]]] = []
@@ -169,7 +169,5 @@ class EventWriter:
                 if kind is None:
                     self._flush()
             if kind is None:
-                with self._part.open("rb") as file:
-                    os.fsync(file.fileno())
-                self._part.replace(self.path)
+                complete(self.path)
                 undo.pop_all()

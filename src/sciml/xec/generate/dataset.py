@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sciml.core.extras import require
+from sciml.core.files import refuse_existing
 from sciml.core.parallel import Backend, FanOut, Tally, check_workers, fan_out
 from sciml.core.parts import claim, parts_of
 from sciml.xec.generate.files import Compression, Job, write_file
@@ -151,8 +152,7 @@ def _check(out: Path, plan: Plan) -> None:
     if (parts_of(out / NAME) / MOVING).exists():
         return  # a run was stopped while it moved its files: these are the same ones
     for name in plan.names:
-        if (out / name).exists():
-            raise ValueError(f"{out / name} exists; give another --out or remove it")
+        refuse_existing(out / name)
 
 
 def _refuse_failures(result: FanOut, parts: Path) -> None:

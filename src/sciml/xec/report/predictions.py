@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciml.core.provenance import write_text
+from sciml.core.files import write_text
 from sciml.xec.metrics.resolution import AXES, VECTOR
 from sciml.xec.physics.constants import INVALID_FROM
 from sciml.xec.physics.coordinates import emission_direction
