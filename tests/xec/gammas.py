@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.xec.physics.anchors import Anchors, Conventional
 from sciml.xec.physics.constants import INDEX, INVALID, LIGHT
 from sciml.xec.physics.coordinates import to_xyz
 from sciml.xec.physics.sensors import sensors
@@ -41,3 +42,10 @@ def gammas(count: int = 5, seed: int = 0) -> dict[str, Tensor]:
     batch = {name: torch.from_numpy(values).float() for name, values in numbers.items()}
     ids = torch.arange(count)
     return batch | {"n_gamma": ids % 2 + 1, "run": ids // 3, "event": ids, "number": ids}
+
+
+def anchors_of(npho: Tensor, relative_time: Tensor | None = None) -> Anchors:
+    """Cheap estimates of events, by default of such as have all times equal."""
+    times = torch.zeros_like(npho) if relative_time is None else relative_time
+    found: Anchors = Conventional().to(npho.dtype)(npho, times)
+    return found

@@ -343,7 +343,7 @@ def test_memory_does_not_grow_with_epochs(tmp_path: Path) -> None:
         for batch in loader:
             assert len(batch["npho"])
         held.append(resident())
-    assert held[-1] - held[3] < 3e6  # nothing is kept of 8 further epochs
+    assert held[-1] - held[3] < 10e6  # nothing is kept of 8 further epochs, 72 MB
     assert held[-1] - before < 25e6  # and blocks of 40 events are 1.5 MB
 
 

@@ -145,6 +145,16 @@ def test_every_parameter_learns() -> None:
     assert lost == []
 
 
+def test_weight_decay_spares_norms_embeddings_and_biases() -> None:
+    net = small()
+    spared, names = net.no_decay(), {name for name, _ in net.named_parameters()}
+    assert spared <= names
+    assert {"queries", "faces.hex_node", "faces.kind.weight", "faces.inner_norm.weight"} <= spared
+    assert {"faces.hex_block.spatial_conv.bias", "window.blocks.0.grn.gamma"} <= spared
+    assert all(name.endswith("weight") for name in names - spared)
+    assert {"heads.energy.2.weight", "faces.hex_block.spatial_conv.weight"} <= names - spared
+
+
 def test_single_precision_agrees_with_double() -> None:
     net, batch = small(), gammas(3)
     with torch.no_grad():

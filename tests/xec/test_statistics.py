@@ -56,6 +56,20 @@ def test_delays_and_depth_are_fitted(tmp_path: Path) -> None:
     assert found.depth == pytest.approx(float(batch["uvw"][:, 2].median()), rel=1e-6)
 
 
+def test_place_and_depth_are_fitted(tmp_path: Path) -> None:
+    found, batch = measured(tmp_path)
+    module = Conventional()
+    module.set_statistics(found)
+    anchors = module(batch["npho"], batch["relative_time"])
+    own, rough = (
+        (uv - batch["uvw"][:, :2]).square().mean().sqrt() for uv in (anchors.spot, anchors.uv)
+    )
+    assert own < 0.7 * rough
+    log_depth = (batch["uvw"][:, 2] + 0.5).log()
+    gap = (anchors.depth + 0.5).log() - log_depth
+    assert gap.square().mean() < 0.2 * (log_depth - log_depth.mean()).square().mean()
+
+
 def test_what_has_no_truth_keeps_usual_values(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, "energyTruth", "timeTruth", "uvwTruth")
     assert found.face_weights.tolist() == pytest.approx([8.5e-8] * 6)

@@ -20,11 +20,12 @@ from sciml.xec.data.source import RootSource
 from sciml.xec.data.statistics import measure
 from sciml.xec.metrics.resolution import AXES, VECTOR, resolutions, selection
 from sciml.xec.physics.anchors import NANO, Conventional
-from sciml.xec.physics.constants import FACES, LIGHT
+from sciml.xec.physics.constants import FACES
 from sciml.xec.physics.coordinates import to_xyz
-from sciml.xec.physics.rules import energy_terms, fit_light, interaction_time
+from sciml.xec.physics.light_fit import fit_light
+from sciml.xec.physics.rules import energy_terms, interaction_time
 from sciml.xec.physics.statistics import EventStatistics
-from sciml.xec.task.quantities import true_columns, true_time
+from sciml.xec.task.quantities import emission_time, true_columns, true_time
 
 Columns = dict[str, Tensor]
 Progress = Callable[[int, int], None]
@@ -274,8 +275,7 @@ def _estimates(conventional: Conventional, batch: Columns, depth: float) -> Colu
     for rule, uvw in places.items():
         xyz = to_xyz(uvw)
         time = start + interaction_time(anchors, batch["relative_time"], uvw, walk)
-        flight = torch.linalg.vector_norm(xyz, dim=1) / LIGHT
-        columns |= {f"{rule}_timing": time, f"{rule}_emission": time - flight}
+        columns |= {f"{rule}_timing": time, f"{rule}_emission": emission_time(time, uvw)}
         columns |= _named(rule, AXES, uvw) | _named(rule, VECTOR, normalize(xyz, dim=1))
     return columns | {f"face_{face}": anchors.faces[:, face] for face in range(len(FACES))}
 
@@ -297,9 +297,5 @@ def _terms(events: Mapping[str, Tensor]) -> Columns:
 
 def _numbers(columns: Mapping[str, Tensor], rule: str) -> dict[str, float]:
     found = resolutions(columns, f"{rule}_")
-    if f"{rule}_emission" in columns and "true_emission" in columns:
-        times = {"true_timing": "true_emission", f"{rule}_timing": f"{rule}_emission"}
-        emission = resolutions({name: columns[one] for name, one in times.items()}, f"{rule}_")
-        found |= {name.replace("timing", "emission"): one for name, one in emission.items()}
     events = {"events": float(len(columns["true_energy"]))}
     return events | {name: float(value) for name, value in found.items()}

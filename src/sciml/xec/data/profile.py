@@ -5,13 +5,16 @@ through any number of workers, and are taken off the batch before it is delivere
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from sciml.core.stream import StreamLoader, StreamOrder
 from sciml.xec.data.source import COUNTERS, RootSource
+from sciml.xec.data.statistics import read_truths
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Profile:
         total: Seconds since the first batch was asked for.
         readers: Processes that read.
         dropped: Events of the files that the cuts leave out.
+        began: What the clock of this process showed when the first batch was asked for.
     """
 
     epoch: int = 0
@@ -39,6 +43,7 @@ class Profile:
     total: float = 0.0
     readers: int = 1
     dropped: int = 0
+    began: float = 0.0
 
     @property
     def compute(self) -> float:
@@ -61,6 +66,10 @@ class Profile:
         self.invalid += round(invalid)
         self.infinite += round(infinite)
         self.read += seconds
+
+    def stop(self) -> None:
+        """Count the work on the last batch, which ends now."""
+        self.total = time.perf_counter() - self.began
 
     def __str__(self) -> str:
         readers = f" in {self.readers} workers" if self.readers > 1 else ""
@@ -100,18 +109,26 @@ class EventLoader(StreamLoader):
         self.profile = Profile(readers=max(num_workers, 1), dropped=dropped)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        profile = self.profile = replace(
-            self.profile, epoch=self.epoch, events=0, invalid=0, infinite=0, read=0.0, wait=0.0
-        )
-        start = asked = time.perf_counter()
+        fixed = self.profile.readers, self.profile.dropped
+        profile = self.profile = Profile(self.epoch, readers=fixed[0], dropped=fixed[1])
+        profile.began = asked = time.perf_counter()
         for batch in super().__iter__():
             profile.add(batch.pop(COUNTERS))
-            now = time.perf_counter()
-            profile.wait += now - asked
-            profile.total = now - start
+            profile.stop()
+            profile.wait += profile.began + profile.total - asked
             yield batch
-            asked = time.perf_counter()
-            profile.total = asked - start
+            profile.stop()
+            asked = profile.began + profile.total
+
+    def truths(self, names: Sequence[str], *, photons: bool = False) -> Iterator[dict[str, Tensor]]:
+        """Some truths of all events of the split, those of other ranks too, in the files' order.
+
+        Args:
+            names: Truths that all files have.
+            photons: Read ``npho`` too.
+        """
+        for rows in read_truths(self.source, names, photons=photons):
+            yield {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in rows.items()}
 
     def close(self) -> None:
         """Close the files that this process has open."""

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from sciml.xec.generate.shower import DEPOSITS, Gamma
 from sciml.xec.physics.constants import (
-    CHIP,
-    CHIP_GAP,
+    ACTIVE,
+    ATTENUATION,
     INDEX,
     INNER,
     INNER_SHAPE,
@@ -18,6 +18,7 @@ from sciml.xec.physics.constants import (
     RADIUS,
     SENSORS,
     SHADOW_RADIUS,
+    SIPM_SIDE,
 )
 from sciml.xec.physics.sensors import sensors
 from sciml.xec.physics.solid_angle import rectangle
@@ -26,15 +27,12 @@ Floats = NDArray[np.floating]
 
 PHOTON = 24e-6  # MeV of deposited energy a photon
 YIELD_SPREAD = 0.012  # relative fluctuation of the number of photons that is common to all sensors
-ATTENUATION = 1 / 150 + 1 / 45  # 1/cm, absorption and scattering of direct light
 REFLECTED = 0.30  # share of the light that arrives diffusely
 DIFFUSE_RANGE = 60.0  # cm
 DIFFUSE_SIZE = 20.0  # cm, the distance below which diffuse light does not grow
 DIFFUSE_TIME = (1.25, 2.0)  # its path in units of the direct one; ns in addition
 SPEED = LIGHT / INDEX  # cm/ns
 
-SIDE = 2 * CHIP + CHIP_GAP  # cm, of a SiPM with the gaps between its chips
-ACTIVE = (2 * CHIP / SIDE) ** 2  # share of that square that sees light
 NEAR = 8.0  # cm, the distance below which a SiPM is a square rather than a point
 SPHERE = 4 * math.pi
 
@@ -159,7 +157,7 @@ def _fill_near(direct: Floats, square: Floats, cosine: Floats, places: Floats) -
     normal, step = table.normal[sensor], places[deposit] - table.position[sensor]
     height = step[:, 0] * normal[:, 0] + step[:, 1] * normal[:, 1]
     across = step[:, 0] * normal[:, 1] - step[:, 1] * normal[:, 0]
-    half = SIDE / 2
+    half = SIPM_SIDE / 2
     width = (across - half, across + half)
     length = (step[:, 2] - half, step[:, 2] + half)
     direct[deposit, sensor] = ACTIVE * rectangle(width, length, height)
@@ -185,4 +183,4 @@ def _tangents() -> tuple[Floats, Floats]:
 @functools.cache
 def _areas() -> Floats:
     """Area of every sensor over 4 pi, cm²."""
-    return np.where(sensors().pmt, math.pi * PMT_RADIUS**2, ACTIVE * SIDE**2) / SPHERE
+    return np.where(sensors().pmt, math.pi * PMT_RADIUS**2, ACTIVE * SIPM_SIDE**2) / SPHERE

@@ -8,6 +8,8 @@ from typing import Any, cast
 from lightning.pytorch.core.mixins.hparams_mixin import HyperparametersMixin
 from torch import Tensor, nn
 
+from sciml.xec.net.convnext import GRN
+from sciml.xec.net.hexnext import HexConvolution
 from sciml.xec.net.spaces import Space
 from sciml.xec.physics.normalisation import PRESETS, Normalisation
 from sciml.xec.physics.statistics import EventStatistics
@@ -92,8 +94,14 @@ class XECNet(nn.Module, HyperparametersMixin, ABC):
         """
 
     def no_decay(self) -> set[str]:
-        """Names of the parameters that weight decay leaves alone; here those of one axis."""
-        return {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
+        """Names of the parameters that weight decay leaves alone: all but weights of layers."""
+        names = {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
+        for place, module in self.named_modules():
+            if isinstance(module, GRN):
+                names |= {f"{place}.gamma", f"{place}.beta"}
+            elif isinstance(module, HexConvolution):
+                names.add(f"{place}.bias")
+        return names
 
 
 def choose_normalisation(

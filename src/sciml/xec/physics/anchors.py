@@ -21,8 +21,16 @@ from sciml.xec.physics.constants import (
     SIPM_EFFICIENCY,
 )
 from sciml.xec.physics.coordinates import to_uvw, to_xyz
+from sciml.xec.physics.moments import (
+    DEPTH_TERMS,
+    PLACE_TERMS,
+    Moments,
+    depth_terms,
+    moments,
+    place_terms,
+)
 from sciml.xec.physics.sensors import sensors
-from sciml.xec.physics.statistics import EventStatistics
+from sciml.xec.physics.statistics import USUAL_LOG_DEPTH, EventStatistics
 
 NEAR = 6.0  # cm in u and in v around the brightest sensor that the centroid is taken of
 DEPTH = 3.0  # cm, where the light is taken to come from in the estimate of the time
@@ -30,6 +38,9 @@ FEWEST = 20.0  # photo-electrons of a sensor whose time counts in that estimate
 NOISE = (49.0, 0.01)  # ns², variance of a time: a share per photo-electron, a constant
 OUTLIER = 0.8  # ns, distance at which a time counts half
 ROUNDS = 2  # of reweighting
+FURTHEST = 5.0  # cm, largest correction of the centroid
+DEPTH_OFFSET = 0.5  # cm added to a depth under the logarithm: shallow gammas do not rule it
+LOG_DEPTHS = (-0.6, 3.75)  # 0.05 to 42 cm
 LOWEST = 1e-3  # GeV, least estimate of the energy
 NANO = 1e9  # ns in a second
 
@@ -46,6 +57,10 @@ class Anchors(NamedTuple):
         place: Row and column of the brightest spot in the image of the inner face, int64
             ``(b, 2)``.
         uv: Centroid of the light around it in cm, ``(b, 2)``.
+        spot: u and v in cm, the centroid corrected by what the moments of the light say,
+            ``(b, 2)``.
+        depth: w in cm, from the widths of the light, ``(b,)``.
+        moments: Centroids and widths of the light.
         faces: Photons of every face, ``(b, 6)``.
         energy: GeV, ``(b,)``.
         time: Of the first interaction, after `time_min` of the batch, in ns, ``(b,)``.
@@ -57,6 +72,9 @@ class Anchors(NamedTuple):
     late: Tensor
     place: Tensor
     uv: Tensor
+    spot: Tensor
+    depth: Tensor
+    moments: Moments
     faces: Tensor
     energy: Tensor
     time: Tensor
@@ -65,10 +83,10 @@ class Anchors(NamedTuple):
 class Conventional(nn.Module):
     """The estimates as a module, with the constants that they need.
 
-    Position: centroid of ``n^1.5`` within 6 cm of the brightest 3 x 3 sensors of the inner face.
-    Energy: weighted sum over the faces. Time: mean of the sensors' times less those of flight from
-    3 cm behind the centroid and the delay of weak signals, weighted by the inverse variance, with
-    outliers weighted down.
+    Position: centroid of ``n^1.5`` within 6 cm of the brightest 3 x 3 sensors of the inner face,
+    and a linear function of more `Moments`, which gives the depth too. Energy: weighted sum over
+    the faces. Time: mean of the sensors' times less those of flight from 3 cm behind the centroid
+    and the delay of weak signals, weighted by the inverse variance, with outliers weighted down.
 
     Args:
         threshold: Photons a sensor needs for its time to count.
@@ -78,6 +96,8 @@ class Conventional(nn.Module):
     face: Tensor
     face_weights: Tensor
     walk: Tensor
+    place: Tensor
+    depth_line: Tensor
 
     def __init__(self, threshold: float = 10.0) -> None:
         super().__init__()
@@ -87,6 +107,9 @@ class Conventional(nn.Module):
         self.register_buffer("face", torch.tensor(table.face), persistent=False)
         self.register_buffer("face_weights", torch.full((len(FACES),), 1e-7))
         self.register_buffer("walk", torch.zeros(2))
+        self.register_buffer("place", torch.zeros(2, PLACE_TERMS))
+        self.register_buffer("depth_line", torch.zeros(DEPTH_TERMS))
+        self.depth_line[0] = USUAL_LOG_DEPTH
 
     def set_statistics(self, statistics: EventStatistics) -> None:
         """Take over the constants.
@@ -96,6 +119,8 @@ class Conventional(nn.Module):
         """
         self.face_weights.copy_(torch.from_numpy(statistics.face_weights))
         self.walk.copy_(torch.tensor(statistics.walk))
+        self.place.copy_(torch.from_numpy(statistics.place))
+        self.depth_line.copy_(torch.from_numpy(statistics.depth_line))
 
     def forward(self, npho: Tensor, relative_time: Tensor) -> Anchors:
         """Estimates, in the type of the module also under mixed precision.
@@ -123,13 +148,22 @@ class Conventional(nn.Module):
         time = NANO * torch.where(timed, relative_time, torch.zeros_like(npho))
         place = brightest(light[:, :INNER], alive[:, :INNER])
         uv = self._centroid(light[:, :INNER], place)
+        around = moments(light[:, :INNER], alive[:, :INNER], place)
+        spot, depth = self._corrected(around, uv, self.centre(place))
         faces = light.new_zeros(len(light), len(FACES)).index_add(1, self.face, light)
         source = to_xyz(torch.cat([uv, torch.full_like(uv[:, :1], DEPTH)], 1))
         electrons = photo_electrons(light)
         expected = flight(source, self.position) + delay(electrons, self.walk)
         late, mean = _robust_mean(time - expected, electrons, timed)
         energy = (faces @ self.face_weights).clamp(min=LOWEST)
-        return Anchors(alive, light, timed, late, place, uv, faces, energy, mean)
+        return Anchors(
+            alive, light, timed, late, place, uv, spot, depth, around, faces, energy, mean
+        )
+
+    def _corrected(self, around: Moments, uv: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        shift = (place_terms(around, uv - centre) * self.place).sum(-1)
+        depth = (depth_terms(around) @ self.depth_line).clamp(*LOG_DEPTHS).exp() - DEPTH_OFFSET
+        return uv + shift.clamp(-FURTHEST, FURTHEST), depth
 
     def _centroid(self, light: Tensor, place: Tensor) -> Tensor:
         uv = to_uvw(self.position[:INNER])[:, :2]
@@ -169,6 +203,18 @@ def photo_electrons(light: Tensor) -> Tensor:
     positive = light.clamp(min=0)
     return torch.cat(
         [SIPM_EFFICIENCY * positive[:, :INNER], PMT_EFFICIENCY * positive[:, INNER:]], 1
+    )
+
+
+def counting_variance(light: Tensor) -> Tensor:
+    """Variance of photons that are counted as photo-electrons, ``n / efficiency``.
+
+    Args:
+        light: Photons, ``(b, 4760)``; noise below zero has none.
+    """
+    positive = light.clamp(min=0)
+    return torch.cat(
+        [positive[:, :INNER] / SIPM_EFFICIENCY, positive[:, INNER:] / PMT_EFFICIENCY], 1
     )
 
 

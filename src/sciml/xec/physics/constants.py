@@ -36,12 +36,15 @@ HEX_PITCH = (6.91, 6.12)  # cm between rows, cm of z within a row
 
 CHIP = 0.59  # cm, side of one of the 2 x 2 chips of a SiPM
 CHIP_GAP = 0.05  # cm between them
+SIPM_SIDE = 2 * CHIP + CHIP_GAP  # cm, of a SiPM with the gaps between its chips
+ACTIVE = (2 * CHIP / SIPM_SIDE) ** 2  # share of that square that sees light
 PMT_RADIUS = 2.25  # cm, photocathode
 SIPM_EFFICIENCY = 0.12  # photo-electrons per photon, nominal
 PMT_EFFICIENCY = 0.16
 
 LIGHT = 29.979  # cm/ns, speed of light in vacuum
 INDEX = 1.61  # refractive index for scintillation light
+ATTENUATION = 1 / 150 + 1 / 45  # 1/cm, absorption and scattering of direct light
 SIGNAL_ENERGY = 0.05283  # GeV
 
 FIDUCIAL = (23.9, 67.9)  # cm, |u| and |v| of the fiducial volume

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from sciml.xec.net.base import OUTPUTS, Batch, XECNet, choose_normalisation
-from sciml.xec.net.convnext import GRN
-from sciml.xec.net.hexnext import HexConvolution
 from sciml.xec.net.v1.encoder import XECEncoder
 from sciml.xec.net.v1.faces import Layout, OuterMode
 
@@ -112,13 +110,7 @@ class XECv1(XECNet):
         return {name: self.heads[name](flat) for name in self.tasks}
 
     def no_decay(self) -> set[str]:
-        names = super().no_decay() | {"backbone.pos_embed"}
-        for place, module in self.named_modules():
-            if isinstance(module, GRN):
-                names |= {f"{place}.gamma", f"{place}.beta"}
-            elif isinstance(module, HexConvolution):
-                names.add(f"{place}.bias")
-        return names
+        return super().no_decay() | {"backbone.pos_embed"}
 
 
 def _head(size: int, hidden: int, width: int) -> nn.Sequential:

@@ -5,10 +5,12 @@ from torch import Tensor
 
 from sciml.xec.net.convnext import EPS
 from sciml.xec.physics.anchors import Anchors
+from sciml.xec.physics.moments import COUNT, NARROWEST
 from sciml.xec.physics.normalisation import Normalisation
 
 CHANNELS = 4  # light, lateness, whether it has a time, whether it is alive
 BRIGHTER = 4.0  # the normalised light is multiplied by, so that most sensors have values near 1
+SUMMARY = 12 + 4 * COUNT  # numbers of `summary`
 LATEST = 3.0  # in units of a nanosecond; later or earlier is not told apart
 
 
@@ -26,7 +28,7 @@ def channels(anchors: Anchors, normalisation: Normalisation) -> Tensor:
 
 
 def summary(anchors: Anchors, centre: Tensor) -> Tensor:
-    """Twelve numbers about the whole event, of order 1, ``(b, 12)``.
+    """Numbers about the whole event, of order 1, ``(b, 72)``.
 
     Args:
         anchors: Of the events.
@@ -38,6 +40,8 @@ def summary(anchors: Anchors, centre: Tensor) -> Tensor:
         [
             anchors.uv / 30,
             (anchors.uv - centre) / 2,
+            2 * (anchors.moments.centre - (anchors.uv - centre)[:, None]).flatten(1),
+            anchors.moments.width.clamp(min=NARROWEST).log().flatten(1),
             anchors.energy[:, None].clamp(min=EPS).log() + 3,
             anchors.faces / total,
             peak.log() / 5 - 1,

@@ -12,18 +12,14 @@ from sciml.xec.net.v2 import channels as inputs
 from sciml.xec.net.v2.faces import FaceTokens
 from sciml.xec.net.v2.fusion import FusionLayer
 from sciml.xec.net.v2.window import Window
-from sciml.xec.physics.anchors import NANO, Anchors, Conventional
+from sciml.xec.physics.anchors import DEPTH_OFFSET, NANO, Anchors, Conventional
 from sciml.xec.physics.coordinates import local_frame
 from sciml.xec.physics.statistics import EventStatistics
 
-SUMMARY = 12  # numbers of `summary`
-DEPTH_OFFSET = 0.5  # cm added to the depth under the logarithm: shallow gammas do not rule it
 HEAD = 64  # numbers of an attention head
-LOCAL = ("uvwFI", "energy")  # whose heads also see the window directly
+LOCAL = ("uvwFI", "energy")  # whose heads also see the window and the summary directly
 UNITS = {"uvwFI": (0.5, 0.5, 0.5), "energy": (0.05,), "timing": (0.2,)}
 """What a unit of a head is worth: cm and ln cm; ln GeV; ns."""
-MIDDLE = {"uvwFI": (0.0, 0.0, 1.3), "energy": (0.0,), "timing": (0.0,)}
-"""Added to the anchored values; 1.3 is about the mean of ln(w + 0.5 cm)."""
 
 
 class XECv2(XECNet):
@@ -77,8 +73,9 @@ class XECv2(XECNet):
         self.conventional = Conventional(self.normalisation.npho_threshold)
         self.faces = FaceTokens(width, channels[0], blocks[0], channels[2], drop_path_rate)
         self.window = Window(channels[1], blocks[1], width, window_tokens, drop_path_rate)
+        self.seen = self.window.features + inputs.SUMMARY
         self.queries = nn.Parameter(0.02 * torch.randn(len(self.tasks), width))
-        self.summary = nn.Linear(SUMMARY, width)
+        self.summary = nn.Linear(inputs.SUMMARY, width)
         self.layers = nn.ModuleList(
             FusionLayer(width, max(1, width // HEAD), expansion, drop_path_rate)
             for _ in range(layers)
@@ -87,7 +84,7 @@ class XECv2(XECNet):
         self.heads = nn.ModuleDict(
             {
                 name: nn.Sequential(
-                    nn.Linear(width + (self.window.features if name in LOCAL else 0), hidden),
+                    nn.Linear(width + (self.seen if name in LOCAL else 0), hidden),
                     nn.GELU(),
                     nn.Linear(hidden, self.width(name)),
                 )
@@ -110,16 +107,16 @@ class XECv2(XECNet):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         anchors = self.conventional(batch["npho"], batch["relative_time"])
-        tokens, features = self.encode(anchors)
+        tokens, seen_directly = self.encode(anchors)
         found = {}
         for place, name in enumerate(self.tasks):
             seen = tokens[:, place]
-            head = self.heads[name](torch.cat([seen, features], 1) if name in LOCAL else seen)
+            head = self.heads[name](torch.cat([seen, seen_directly], 1) if name in LOCAL else seen)
             found[name] = self._anchored(name, head, anchors, batch)
         return found
 
     def encode(self, anchors: Anchors) -> tuple[Tensor, Tensor]:
-        """What the heads read: a token for every task, and the features of the window.
+        """What the heads read: a token for every task, and the window with the summary.
 
         Args:
             anchors: Of the events.
@@ -136,7 +133,7 @@ class XECv2(XECNet):
         state = torch.cat([queries, self.faces(x), tokens], 1)
         for layer in self.layers[:-1]:
             state = layer(state)
-        return self.norm(self.layers[-1](state, len(self.tasks))), features
+        return self.norm(self.layers[-1](state, len(self.tasks))), torch.cat([features, numbers], 1)
 
     def _anchored(self, task: str, head: Tensor, anchors: Anchors, batch: Batch) -> Tensor:
         """Output of a head in the space it is trained in, in float32 or better."""
@@ -144,13 +141,14 @@ class XECv2(XECNet):
         if task == "n_gamma":
             return head
         if task == "angleVec":
-            frame = local_frame(torch.cat([anchors.uv, torch.zeros_like(anchors.uv[:, :1])], 1))
+            frame = local_frame(torch.cat([anchors.spot, anchors.depth[:, None]], 1))
             unit = torch.einsum("bk,bkx->bx", normalize(head[:, :3], dim=1), frame)
             return torch.cat([unit, head[:, 3:]], 1)
         units = head.new_tensor(UNITS[task])
-        mean = head[:, : len(units)] * units + head.new_tensor(MIDDLE[task])
+        mean = head[:, : len(units)] * units
         if task == "uvwFI":
-            mean = mean + torch.cat([anchors.uv, torch.zeros_like(anchors.uv[:, :1])], 1)
+            depth = (anchors.depth + DEPTH_OFFSET).log()
+            mean = mean + torch.cat([anchors.spot, depth[:, None]], 1)
         elif task == "energy":
             mean = mean + anchors.energy[:, None].log()
         else:

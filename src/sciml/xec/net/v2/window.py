@@ -1,15 +1,12 @@
 """The inner face at full resolution around the brightest spot (b events, c channels)."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu
 
 from sciml.xec.net.convnext import ChannelLayerNorm, ConvNeXtV2Block
 from sciml.xec.net.v2.channels import CHANNELS
 from sciml.xec.physics.constants import INNER, INNER_SHAPE
-
-SIZE = 20  # sensors along each side of the window
-HALF = SIZE // 2
+from sciml.xec.physics.windows import SIZE, cut
 
 
 class Window(nn.Module):
@@ -58,22 +55,3 @@ class Window(nn.Module):
         shape = place.new_tensor(INNER_SHAPE).to(x.dtype)
         tokens = self.tokens(features) + self.place(place.to(x.dtype) / shape - 0.5)
         return features, tokens.unflatten(1, (self.count, -1))
-
-
-def cut(inner: Tensor, place: Tensor) -> Tensor:
-    """Windows of the inner face, with zeros beyond its edges.
-
-    Args:
-        inner: Channels of its sensors, ``(b, c, 4092)``.
-        place: Row and column of the sensor at row and column 10 of each window, int64 ``(b, 2)``.
-
-    Returns:
-        ``(b, c, 20, 20)``.
-    """
-    b, c = inner.shape[:2]
-    wide = INNER_SHAPE[1] + SIZE
-    image = pad(inner.view(b, c, *INNER_SHAPE), (HALF, HALF, HALF, HALF)).flatten(2)
-    steps = torch.arange(SIZE, device=inner.device)
-    rows, columns = place[:, :1] + steps, place[:, 1:] + steps
-    ids = (rows[:, :, None] * wide + columns[:, None]).flatten(1)
-    return image.gather(2, ids[:, None].expand(-1, c, -1)).view(b, c, SIZE, SIZE)
