@@ -21,8 +21,8 @@ import torch
 import uproot
 from torch import Tensor
 
+from sciml.core.files import write_json
 from sciml.core.optim import Optim
-from sciml.core.provenance import write_json
 from sciml.xec import RootStream, XECNet, XECTask, XECv1, XECv2
 from sciml.xec.data import Reading
 from sciml.xec.generate.dataset import Plan, generate_dataset

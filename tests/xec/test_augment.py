@@ -4,7 +4,7 @@ import torch
 from gammas import gammas
 
 from sciml.xec.physics.anchors import Conventional
-from sciml.xec.physics.constants import INVALID
+from sciml.xec.physics.constants import INVALID, SENSORS
 from sciml.xec.physics.coordinates import to_uvw
 from sciml.xec.task.augment import Augment, augment
 
@@ -46,6 +46,21 @@ def test_gains_and_clocks_change_live_sensors_alone() -> None:
     assert float(shift.std()) == pytest.approx(0.05, rel=0.02)
 
 
+def test_photons_vary_as_if_they_were_counted_again() -> None:
+    torch.manual_seed(0)
+    batch = gammas(1)
+    batch["npho"] = torch.full((50, SENSORS), 400.0)
+    batch["npho"][:, :10] = INVALID
+    batch["npho"][:, 10:20] = -3.0  # noise below zero
+    batch["relative_time"] = torch.zeros(50, SENSORS)
+    found = augment(batch, Augment(counting=0.5))["npho"]
+    assert torch.equal(found[:, :20], batch["npho"][:, :20])
+    # 48 and 64 photo-electrons of 400 photons: half the variance of counting them, in photons
+    assert float(found[:, 20:4092].std()) == pytest.approx(400 * (0.5 / 48) ** 0.5, rel=0.02)
+    assert float(found[:, 4092:].std()) == pytest.approx(400 * (0.5 / 64) ** 0.5, rel=0.02)
+    assert float(found[:, 20:].mean()) == pytest.approx(400, rel=1e-3)
+
+
 def test_all_gains_of_an_event_change_together() -> None:
     torch.manual_seed(0)
     batch = gammas(20)
@@ -68,7 +83,7 @@ def test_dead_sensors_have_neither_light_nor_time() -> None:
 
 
 def test_draws_follow_the_seed() -> None:
-    how = Augment(reflections=True, gain=0.1, gain_all=0.1, time=0.1, dead=0.1, dead_pattern=10)
+    how = Augment(True, 0.1, 0.1, counting=0.1, time=0.1, dead=0.1, dead_pattern=10)
     found = []
     for _ in range(2):
         torch.manual_seed(3)

@@ -1,4 +1,5 @@
 import multiprocessing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from root_files import make_files
 from torch import Tensor
 from toy import Keep, ToyNet, ToyTask, Validations, differences, final_state, make_trainer
 
+from sciml.core.loading import Rank
 from sciml.core.predictions import PredictionWriter
 from sciml.xec.data import RootStream
+from sciml.xec.data.profile import EventLoader
 
 
 class Line(ToyTask):
@@ -106,3 +109,62 @@ def test_overfitting_one_batch_sees_the_same_events(folder: Path, tmp_path: Path
     trainer = make_trainer(tmp_path, max_epochs=3, overfit_batches=1)
     trainer.fit(Watched(ToyNet()), datamodule=stream(folder))
     assert seen == [[0, 1, 2]] * 3
+
+
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_files(tmp_path_factory.mktemp("long"), 40, basket=3)[0]
+
+
+def long_stream(file: Path, workers: int = 0, rank: Rank = Rank()) -> RootStream:
+    """Both splits from the same one file, of seven blocks."""
+    data = RootStream(
+        train=str(file),
+        val=str(file),
+        batch_size=3,
+        chunksize=3,
+        chunks_per_block=2,
+        num_workers=workers,
+    )
+    data._rank = lambda: rank  # type: ignore[method-assign]
+    return data
+
+
+def numbers(loader: EventLoader, count: int | None = None) -> list[list[int]]:
+    """Rows of the next batches; then the processes are stopped, as Lightning stops them."""
+    found = [batch["number"].tolist() for batch in islice(loader, count)]
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_four_workers_give_the_batches_of_none(long_file: Path, split: Any) -> None:
+    alone, helped = (numbers(long_stream(long_file, n).loader(split)) for n in (0, 4))
+    assert len(alone) == 14
+    assert helped == alone
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("world", [2, 3])
+def test_one_file_feeds_all_ranks_and_their_workers(long_file: Path, world: int) -> None:
+    ranks = [long_stream(long_file, 2, Rank(index, world)) for index in range(world)]
+    trained = [numbers(data.loader("train")) for data in ranks]
+    assert len({len(batches) for batches in trained}) == 1  # no rank waits for another
+    seen = [number for batches in trained for batch in batches for number in batch]
+    assert len(seen) == len(set(seen)) == 40 - 40 % world
+    validated = [batch for data in ranks for batch in numbers(data.loader("val"))]
+    assert [number for batch in validated for number in batch] == list(range(40))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 1)])
+def test_goes_on_with_another_number_of_workers(long_file: Path, before: int, after: int) -> None:
+    whole = numbers(long_stream(long_file).loader("train"))
+    for delivered in (1, 4, 12):  # within a block, at its end, within the last one
+        stopped = long_stream(long_file, before).loader("train")
+        assert numbers(stopped, delivered) == whole[:delivered]
+        loader = long_stream(long_file, after).loader("train")
+        loader.load_state_dict(stopped.state_dict())
+        assert numbers(loader) == whole[delivered:]

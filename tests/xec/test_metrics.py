@@ -1,17 +1,21 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm, skew
 
 from sciml.xec.metrics import EventTable, half_width, resolutions
 from sciml.xec.metrics.calibration import (
+    best_half,
     calibration,
     concentration_of,
     cone,
     temperature,
 )
-from sciml.xec.metrics.resolution import effective_width, selection
+from sciml.xec.metrics.resolution import effective_width, selection, wrapped
+from sciml.xec.physics.coordinates import emission_direction, to_xyz
 
 N = 4000
 
@@ -120,3 +124,137 @@ def test_cones_hold_their_share(kappa: float) -> None:
     assert (angle < wide).mean() == pytest.approx(0.68, abs=0.005)
     back = concentration_of(torch.tensor([wide], dtype=torch.float64))
     assert float(back) == pytest.approx(kappa, rel=1e-4)
+
+
+def directions(seed: int = 0) -> dict[str, torch.Tensor]:
+    """True angles near θ = 90°, and errors of 3° with a tail in θ."""
+    rng = np.random.default_rng(seed)
+    true = np.stack([rng.uniform(80, 100, N), rng.uniform(-179, 179, N)], 1)
+    errors = np.stack([rng.exponential(3.0, N), 3 * rng.normal(size=N)], 1)
+    table = {}
+    for kind, angles in (("true", true), ("pred", true + errors)):
+        for axis, values in zip("xyz", emission_direction(angles).T, strict=True):
+            table[f"{kind}_e{axis}"] = torch.from_numpy(values.copy())
+    table["errors"] = torch.from_numpy(errors)
+    return table
+
+
+def test_moments_of_the_angles_are_those_of_scipy() -> None:
+    table = directions()
+    errors = table.pop("errors").numpy()
+    found = resolutions(table)
+    for name, own in zip(("theta", "phi"), errors.T, strict=True):
+        assert float(found[f"{name}_rms"]) == pytest.approx(own.std(), rel=1e-6)
+        assert float(found[f"{name}_skew"]) == pytest.approx(skew(own), rel=1e-5, abs=1e-6)
+    assert float(found["theta_skew"]) > 1.5  # an exponential has 2
+    vectors = [np.stack([table[f"{k}_e{axis}"] for axis in "xyz"]) for k in ("true", "pred")]
+    assert float(found["cos"]) == pytest.approx((vectors[0] * vectors[1]).sum(0).mean())
+
+
+def test_equal_errors_have_no_skew() -> None:
+    table = {f"{kind}_e{axis}": torch.ones(4) for kind in ("true", "pred") for axis in "xyz"}
+    found = resolutions(table)
+    assert math.isnan(found["theta_skew"])
+    assert float(found["theta_rms"]) == 0
+
+
+def test_cosine_of_places_is_seen_from_the_origin() -> None:
+    uvw = torch.tensor([[0.0, 0.0, 5.0], [3.0, 20.0, 1.0]], dtype=torch.float64)
+    moved = uvw + torch.tensor([10.0, 0.0, 0.0])
+    table = {f"true_{a}": uvw[:, k] for k, a in enumerate("uvw")}
+    table |= {f"pred_{a}": moved[:, k] for k, a in enumerate("uvw")}
+    a, b = to_xyz(uvw).numpy(), to_xyz(moved).numpy()
+    expected = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert float(resolutions(table)["cos_pos"]) == pytest.approx(expected.mean())
+
+
+def test_a_place_with_an_unknown_coordinate_is_unknown() -> None:
+    table = columns()
+    table["true_w"][::2] = torch.nan
+    half = {name: values[1::2] for name, values in columns().items()}
+    assert resolutions(table)["uvw_u_res_68pct"] == resolutions(half)["uvw_u_res_68pct"]
+
+
+def test_both_times_are_judged() -> None:
+    table = columns()
+    table |= {f"{kind}_emission": table[f"{kind}_timing"] for kind in ("true", "pred")}
+    table["pred_emission"] = table["pred_emission"] + 0.5
+    found = resolutions(table)
+    torch.testing.assert_close(found["emission_res_68pct"], found["timing_res_68pct"])
+    torch.testing.assert_close(found["emission_bias"], found["timing_bias"] + 0.5)
+
+
+def test_likelihood_is_that_of_scipy() -> None:
+    table = columns()
+    found = calibration(table, "energy")["energy_nll"]
+    true, predicted, sigma = (table[f"{k}_energy"].numpy() for k in ("true", "pred", "sig"))
+    assert float(found) == pytest.approx(-norm.logpdf(true, predicted, sigma).mean())
+
+
+@pytest.mark.parametrize("kappa", [0.5, 40.0, 1e5])
+def test_likelihood_of_directions_is_lowest_at_their_concentration(kappa: float) -> None:
+    rng = np.random.default_rng(0)
+    share = rng.uniform(size=20_000)
+    cosine = 1 + np.log1p(-share * (1 - np.exp(-2 * kappa))) / kappa
+    sine = np.sqrt(np.clip(1 - cosine**2, 0, None))
+    ones = np.ones_like(share)
+    vectors = {"true": (sine, 0 * sine, cosine), "pred": (0 * ones, 0 * ones, ones)}
+    table = {f"{k}_e{a}": torch.from_numpy(v[i]) for k, v in vectors.items() for i, a in
+             enumerate("xyz")}  # fmt: skip
+    found = {}
+    for factor in (0.8, 1.0, 1.25):
+        own = torch.full((len(share),), factor * kappa, dtype=torch.float64)
+        scales = {"kappa": own, "sig_direction": cone(own, 0.68)}
+        found[factor] = float(calibration(table | scales, "direction")["direction_nll"])
+    # by hand: ln(2π (1 - exp(-2κ)) / κ) + κ (1 - mean cosine)
+    norm_of = math.log(2 * math.pi * -math.expm1(-2 * kappa) / kappa)
+    assert found[1.0] == pytest.approx(norm_of + kappa * (1 - cosine).mean(), rel=1e-4)
+    assert found[1.0] < min(found[0.8], found[1.25])
+
+
+@pytest.mark.parametrize("name", ["u", "energy", "timing"])
+def test_the_better_half_is_that_of_small_uncertainties(name: str) -> None:
+    table = columns()
+    sigma = torch.where(torch.arange(N) % 2 == 0, 0.1, 0.2) * table[f"sig_{name}"][0]
+    even = {n: values[::2] for n, values in table.items()}
+    table[f"sig_{name}"] = sigma * (table["pred_energy"] if name == "energy" else 1)
+    found = best_half(table, name)[f"{name}_best_half_68pct"]
+    expected = {"u": "uvw_u_res_68pct", "energy": "energy_rel_68pct"}.get(name, "timing_res_68pct")
+    torch.testing.assert_close(found, resolutions(even)[expected])
+    table[f"true_{name}"][:] = torch.nan
+    assert best_half(table, name) == {}
+
+
+def test_the_better_half_of_directions_is_that_of_narrow_cones() -> None:
+    table = directions()
+    table.pop("errors")
+    even = {name: values[::2] for name, values in table.items()}
+    table["sig_direction"] = torch.where(torch.arange(N) % 2 == 0, 3.0, 5.0).double()
+    found = best_half(table, "direction")["direction_best_half_68pct"]
+    torch.testing.assert_close(found, resolutions(even)["angle_resolution_68pct"])
+
+
+def test_angles_are_wrapped() -> None:
+    found = wrapped(torch.tensor([190.0, -190.0, 359.0, -180.0, 12.0]))
+    torch.testing.assert_close(found, torch.tensor([-170.0, 170.0, -1.0, -180.0, 12.0]))
+
+
+def test_percentiles_of_several_processes_are_those_of_all_events() -> None:
+    table = columns()
+    borders = (0, 500, 900, N)  # ranks of unequal sizes and different events
+    order = table["true_energy"].argsort()
+    ranks, parts = [], []
+    for first, last in pairwise(borders):
+        own = {name: values[order[first:last]] for name, values in table.items()}
+        parts.append(float(resolutions(own)["energy_rel_68pct"]))
+        rank = EventTable(list(table))
+        for start in range(first, last, 100):
+            part = order[start : min(start + 100, last)]
+            rank.update({name: values[part] for name, values in table.items()})
+        ranks.append(rank)
+    for rank in ranks[1:]:
+        ranks[0].merge_state(rank)
+    found = resolutions(ranks[0].columns())
+    for name, value in resolutions(table).items():
+        torch.testing.assert_close(found[name], value, msg=name)
+    assert abs(sum(parts) / 3 - float(found["energy_rel_68pct"])) > 1e-4  # what must not be done

@@ -9,7 +9,16 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, huber_loss, l1_loss, mse_loss, smooth_l1_loss
+from torch.nn.functional import (
+    cosine_similarity,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+)
+
+from sciml.xec.physics.coordinates import emission_direction
 
 Kind = Literal[
     "gaussian_nll",
@@ -77,7 +86,7 @@ def event_loss(loss: TaskLoss, output: Tensor, target: Tensor, scale: float) -> 
         loss: Which.
         output: Of the network: means, with logarithms of the variances behind them where the loss
             needs them ``(b, 2 k)``; a unit vector and the logarithm of the concentration
-            ``(b, 4)``; logits.
+            ``(b, 4)``; logits. The cosine takes vectors, or angles in degrees where k is 2.
         target: In the space the network is trained in, ``(b, k)``; classes ``(b,)``.
         scale: Error that counts as 1.
     """
@@ -86,7 +95,7 @@ def event_loss(loss: TaskLoss, output: Tensor, target: Tensor, scale: float) -> 
         return cross_entropy(output, target.long(), reduction="none")
     target = target.to(output)
     if loss.kind == "cosine":
-        return 1 - torch.nn.functional.cosine_similarity(output[:, :3], target, dim=1)
+        return _cosine(output, target)
     if loss.kind == "von_mises_fisher":
         return von_mises_fisher(output, target)
     if loss.kind == "gaussian_nll":
@@ -94,6 +103,17 @@ def event_loss(loss: TaskLoss, output: Tensor, target: Tensor, scale: float) -> 
         shifted = log_variance - 2 * math.log(scale)
         return gaussian_nll((mean - target) / scale, shifted, loss.beta).mean(1)
     return _pointwise(loss, output, target, scale).mean(1)
+
+
+def nearest_turn(angles: Tensor, output: Tensor) -> Tensor:
+    """True angles whose azimuth is moved by whole turns to that of the network.
+
+    Args:
+        angles: θ and φ in degrees, ``(b, 2)``.
+        output: Those of the network, with anything behind them, ``(b, 2 …)``.
+    """
+    turns = ((output[:, 1] - angles[:, 1]) / 360).round().detach()
+    return torch.stack([angles[:, 0], angles[:, 1] + 360 * turns], 1)
 
 
 def gaussian_nll(error: Tensor, log_variance: Tensor, beta: float) -> Tensor:
@@ -121,6 +141,12 @@ def von_mises_fisher(output: Tensor, direction: Tensor) -> Tensor:
     # ln(κ / (4π sinh κ)) without overflow
     norm = concentration.log() - math.log(2 * math.pi) - torch.log1p(-(-2 * concentration).exp())
     return concentration * (1 - cosine) - norm
+
+
+def _cosine(output: Tensor, target: Tensor) -> Tensor:
+    if target.shape[1] == 2:
+        output, target = emission_direction(output[:, :2]), emission_direction(target)
+    return 1 - cosine_similarity(output[:, :3], target, dim=1)
 
 
 def _pointwise(loss: TaskLoss, output: Tensor, target: Tensor, scale: float) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from sciml.core.files import write_text
 from sciml.core.parallel import Tally, progress_bar
-from sciml.core.provenance import write_text
 from sciml.core.report import show
 from sciml.xec.apply.baselines import SELECTIONS, judge, reconstruct
 from sciml.xec.data.branches import Units

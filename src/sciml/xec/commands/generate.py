@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from sciml.core.parallel import progress_bar
+from sciml.xec.data.dead import dead_channels
 from sciml.xec.generate.dataset import Plan, Summary, generate_dataset
-from sciml.xec.generate.dead import dead_channels
 from sciml.xec.generate.files import Compression
 from sciml.xec.generate.settings import Beam, Detector, Settings, Spectrum, Vertex
 
@@ -42,7 +42,7 @@ def generate(
             a gamma comes from.
         spectrum: signal for 52.83 MeV, flat for 15 to 60 MeV, mix for 35 % and 65 % of the two.
         dead: Number of dead channels, a list of their ids such as [17,4200], or a file of them: an
-            id on each line, or npz with the array dead.
+            id on each line, .npz with the array dead, or .root with a branch dead.
         noise: Factor on the electronic noise.
         pileup: Probability of a second gamma within 60 ns.
         miscal: Relative error of the calibrated efficiencies.

@@ -12,6 +12,8 @@ ROWS = {
     "energy_rel_68pct": ("energy", "%", 100.0),
     "timing_res_68pct": ("time", "ps", 1000.0),
     "timing_bias": ("time, bias", "ps", 1000.0),
+    "emission_res_68pct": ("emission if at the origin", "ps", 1000.0),
+    "emission_bias": ("the same, bias", "ps", 1000.0),
     "angle_resolution_68pct": ("direction", "°", 1.0),
 }
 """Metrics of a table: what, unit, units in that of the metric."""
@@ -43,7 +45,7 @@ def resolution_table(title: str, values: Mapping[str, float], split: str) -> Tab
         cells = [f"{factor * values[name]:.3g}" if name in values else "" for name in names]
         share = values.get(covered.get(metric, ""))
         table.add_row(f"{what} ({unit})", *cells, "" if share is None else f"{share:.3f}")
-    for name in ("n_gamma_accuracy", "score", "loss"):
+    for name in ("n_gamma_accuracy", "n_gamma_balanced_accuracy", "score", "loss"):
         if f"{split}/{name}" in values:
             table.add_row(name, f"{values[f'{split}/{name}']:.4g}", "", "", "", "")
     return table

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.xec.physics.anchors import counting_variance
 from sciml.xec.physics.constants import INVALID, INVALID_FROM, SENSORS
 from sciml.xec.physics.reflections import reflection
 
@@ -21,6 +22,8 @@ class Augment:
         reflections: Mirror a half of the events in z, and a half in y.
         gain: Relative spread of the gains of single sensors.
         gain_all: Largest relative change of all gains of an event together.
+        counting: Variance that is added to the number of photons, in units of that of counting
+            their photo-electrons: fluctuations of an event that has been seen before.
         time: Spread of the clocks of single sensors in ns.
         dead: Share of the sensors that are made dead.
         dead_pattern: Largest number of sensors that are dead in all events of a batch.
@@ -32,12 +35,13 @@ class Augment:
     reflections: bool = False
     gain: float = 0.0
     gain_all: float = 0.0
+    counting: float = 0.0
     time: float = 0.0
     dead: float = 0.0
     dead_pattern: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("gain", "gain_all", "time", "dead"):
+        for name in ("gain", "gain_all", "counting", "time", "dead"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"model.augment.{name} has to be at least 0 and below 1")
         if not 0 <= self.dead_pattern < SENSORS:
@@ -60,6 +64,9 @@ def augment(batch: Mapping[str, Tensor], how: Augment) -> Batch:
         factor = 1 + how.gain * torch.randn_like(npho)
         factor = factor * (1 + how.gain_all * (2 * torch.rand_like(npho[:, :1]) - 1))
         npho = torch.where(alive, npho * factor, npho)
+    if how.counting:
+        spread = (how.counting * counting_variance(npho.masked_fill(~alive, 0))).sqrt()
+        npho = torch.where(alive, npho + spread * torch.randn_like(npho), npho)
     if how.time:
         shifted = time + SECOND * how.time * torch.randn_like(time)
         time = torch.where(time <= INVALID_FROM, shifted, time)

@@ -26,8 +26,10 @@ TRUTHS = {
 }
 """Truths that a task needs; the time of the interaction also needs both ends of the flight."""
 FLIGHT = ("xyz", "vertex")
+ANGLES = ("theta", "phi")
 NUMBERS = {"uvwFI": AXES, "energy": ("energy",), "timing": ("timing",)}
-"""Columns of the quantities with uncertainties of their own."""
+"""Columns of the tasks that are trained in a space of the network."""
+CONE = 4  # columns of a direction with a concentration
 
 
 def needed(tasks: tuple[str, ...], reference: TimingReference) -> list[str]:
@@ -41,6 +43,21 @@ def needed(tasks: tuple[str, ...], reference: TimingReference) -> list[str]:
     if "timing" in tasks and reference == "interaction":
         names |= set(FLIGHT)
     return sorted(names)
+
+
+def uncertain(net: XECNet) -> list[str]:
+    """Quantities that a network gives uncertainties of, ``sig_…``.
+
+    Args:
+        net: Which.
+    """
+    names: list[str] = []
+    for task in net.nll_tasks:
+        if task == "angleVec":
+            names += ("direction",) if net.width(task) == CONE else VECTOR
+        else:
+            names += ANGLES if task == "angle" else NUMBERS[task]
+    return names
 
 
 def truth(task: str, batch: Batch, reference: TimingReference) -> Tensor:
@@ -116,12 +133,55 @@ def predicted_columns(
         elif task in {"angle", "angleVec"}:
             vector = emission_direction(raw[:, :2]) if task == "angle" else raw[:, :3]
             columns |= _named("pred_", VECTOR, normalize(vector, dim=1))
-            if task == "angleVec" and raw.shape[1] == 4:
+            if task == "angleVec" and raw.shape[1] == CONE:
                 columns["kappa"] = raw[:, 3].clamp(-4, 12).exp()
                 columns["sig_direction"] = cone(columns["kappa"], SHARE)
+            elif task in net.nll_tasks:
+                names = ANGLES if task == "angle" else VECTOR
+                columns |= _named("sig_", names, (0.5 * raw[:, len(names) :]).exp())
         else:
             columns |= _numbers(net, task, raw, task in logarithmic)
     return columns
+
+
+def emission_time(timing: Tensor, uvw: Tensor) -> Tensor:
+    """Time at which a gamma left the origin, the nominal vertex of the beam, in ns, ``(b,)``.
+
+    Args:
+        timing: Of its first interaction in ns, ``(b,)``.
+        uvw: Where that was, in cm, ``(b, 3)``.
+    """
+    flight: Tensor = torch.linalg.vector_norm(to_xyz(uvw), dim=1) / LIGHT
+    return timing - flight
+
+
+def derived_columns(
+    columns: Mapping[str, Tensor], batch: Batch, reference: TimingReference
+) -> dict[str, Tensor]:
+    """Columns that follow from others and are judged besides them.
+
+    ``…_emission`` for ``…_timing``: right for gammas from the target alone. Where the network
+    gives no place the flight ends at the conventional one. ``…_theta`` and ``…_phi`` where these
+    have uncertainties.
+
+    Args:
+        columns: ``true_…``, ``pred_…``, ``sig_…`` and ``rule_…``.
+        batch: With the truth, if it has one.
+        reference: What the time is that of.
+    """
+    found = {"true_emission": batch["timing"]} if "timing" in batch else {}
+    for kind in ("pred_", "rule_"):
+        if f"{kind}timing" not in columns:
+            continue
+        time, own = columns[f"{kind}timing"], kind if f"{kind}u" in columns else "rule_"
+        if reference == "interaction":
+            time = emission_time(time, torch.stack([columns[own + axis] for axis in AXES], 1))
+        found[f"{kind}emission"] = time
+    for kind in ("true_", "pred_") if "sig_theta" in columns else ():
+        if f"{kind}ex" in columns:
+            vector = torch.stack([columns[kind + axis] for axis in VECTOR], 1)
+            found |= _named(kind, ANGLES, emission_angles(vector))
+    return found
 
 
 def rule_columns(
@@ -141,7 +201,7 @@ def rule_columns(
     place = to_xyz(uvw)
     time = 1e9 * batch["time_min"].to(anchors.time) + anchors.time
     if reference == "vertex":
-        time = time - torch.linalg.vector_norm(place, dim=1) / LIGHT
+        time = emission_time(time, uvw)
     return {
         **_named("rule_", AXES, uvw),
         "rule_energy": anchors.energy,

@@ -1,56 +1,70 @@
 """Train and evaluate networks that reconstruct gammas (b events)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sciml.core.metrics import Means, Term, weighted_sum
 from sciml.core.optim import Optim
 from sciml.core.task import Task
-from sciml.xec.loss import TaskLoss, event_loss
-from sciml.xec.metrics.calibration import calibration, concentration_of, temperature
+from sciml.xec.loss import TaskLoss, event_loss, nearest_turn
+from sciml.xec.metrics.calibration import concentration_of
 from sciml.xec.metrics.events import EventTable
-from sciml.xec.metrics.resolution import AXES, VECTOR, resolutions, selection
 from sciml.xec.net.base import XECNet
 from sciml.xec.physics.anchors import Conventional
 from sciml.xec.physics.statistics import EventStatistics
+from sciml.xec.report.gammas import figures as draw_figures
+from sciml.xec.report.predictions import write_predictions
 from sciml.xec.report.tables import resolution_table
 from sciml.xec.task.augment import Augment, augment
+from sciml.xec.task.evaluation import (
+    IDENTITY,
+    Columns,
+    column_names,
+    keeps_events,
+    metrics,
+    recalibrate,
+    to_arrays,
+    write_test_tables,
+)
+from sciml.xec.task.losses import choose_losses
+from sciml.xec.task.progress import TrainingWatch
 from sciml.xec.task.quantities import (
     NUMBERS,
     TimingReference,
+    derived_columns,
     needed,
     predicted_columns,
     rule_columns,
     true_columns,
     truth,
+    uncertain,
 )
+from sciml.xec.task.start import check_stored, start_from_legacy
+from sciml.xec.task.weights import EventWeights, Reweight, count_training_events
 
 Batch = dict[str, Tensor]
 SCALES = {"angle": 10.0, "energy": 0.05, "timing": 0.2, "uvwFI": 1.0}
-MEASURES = {
-    "uvwFI": "uvw_dist_68pct",
-    "energy": "energy_rel_68pct",
-    "timing": "timing_res_68pct",
-    "angle": "angle_resolution_68pct",
-    "angleVec": "angle_resolution_68pct",
-}
-"""What the score compares with that of the conventional estimates."""
-COLUMNS = [*AXES, "energy", "timing", *VECTOR]
 NO_CHANGE = Augment()
+NO_WEIGHTS = Reweight()
 
 
 class XECTask(Task):
     """Fit position, energy, time and direction of a gamma with one network.
 
-    Logs ``train/loss`` and its terms each step; each epoch ``val/loss`` with its terms, all
-    numbers of `resolutions` in the fiducial volume (``val/uvw_u_res_68pct`` …) and above 48 MeV
-    (``val/signal_…``), those of the conventional estimates (``val/rule_…``), coverage and pulls,
-    and ``val/score``, the mean over the tasks of the network's resolution over the conventional
-    one, which checkpoints are chosen by.
+    Logs ``train/loss`` and its terms and ``train/gradient_norm`` before it is clipped each step;
+    each epoch ``train/clipped``, the share of clipped steps, and what loading cost. Each validation
+    logs ``val/loss`` with its terms, all numbers of `resolutions` in the fiducial volume
+    (``val/uvw_u_res_68pct`` …) and above 48 MeV (``val/signal_…``), those of the conventional
+    estimates (``val/rule_…``), of `calibration` and `best_half`, and ``val/score``, the mean over
+    the tasks of the network's resolution over the conventional one, which checkpoints are chosen
+    by. The events of the last validation are in ``predictions_….csv`` in the folder of the run.
 
     At the end of every validation the uncertainties get a factor for each quantity that makes
     them hold 68 % of the errors; it is kept in the checkpoint and used from then on.
@@ -63,12 +77,15 @@ class XECTask(Task):
         balance: Weights of the losses as given, or learnt from their sizes.
         timing_reference: Time of the first interaction, or of the emission.
         augment: Changes to the events of training.
-        init_from: Checkpoint whose weights are the starting point, by name and shape.
+        reweight: Distributions of the training events that weights of the events make even.
+        init_from: Checkpoint whose weights are the starting point, by name and shape; one of the
+            older training code too, whose encoder is enough.
+        force_normalisation: Take weights also of a network that saw other normalised values.
         compile: Compile the network in place with ``torch.compile``.
         figure_every_n_epochs: Epochs between two drawings of the validation figures.
 
     Raises:
-        ValueError: If a loss is of no task, or needs uncertainties that the network does not give.
+        ValueError: If a loss is of no task, or does not fit what the network gives.
     """
 
     usual_depth: Tensor
@@ -82,7 +99,9 @@ class XECTask(Task):
         balance: Literal["manual", "uncertainty"] = "manual",
         timing_reference: TimingReference = "interaction",
         augment: Augment = NO_CHANGE,
+        reweight: Reweight = NO_WEIGHTS,
         init_from: str | None = None,
+        force_normalisation: bool = False,
         compile: bool = False,
         figure_every_n_epochs: int = 10,
     ) -> None:
@@ -94,10 +113,11 @@ class XECTask(Task):
         )
         self.save_hyperparameters()
         self.net = net
-        self.losses = {task: (losses or {}).get(task) or _default(net, task) for task in net.tasks}
-        _check(net, losses or {}, self.losses)
+        self.losses = choose_losses(net, losses or {})
         self.timing_reference: TimingReference = timing_reference
         self.augment = augment
+        self.event_weights = EventWeights(reweight, timing_reference)
+        self.force_normalisation = force_normalisation
         self.balance = balance
         self.log_scale = nn.ParameterDict(
             {task: nn.Parameter(torch.zeros(())) for task in net.tasks}
@@ -106,18 +126,15 @@ class XECTask(Task):
         )
         self.conventional = Conventional()
         self.register_buffer("usual_depth", torch.tensor(4.0))
-        self.calibrated = [
-            name for task in net.nll_tasks for name in NUMBERS.get(task, ("direction",))
-        ]
-        self.temperature = nn.Module()  # a buffer for each quantity
+        self.calibrated = uncertain(net)
+        self.temperature = nn.Module()  # a buffer for each of them
         for name in self.calibrated:
             self.temperature.register_buffer(name, torch.ones((), dtype=torch.float64))
         self.terms = Means(list(net.tasks))
-        self.events = EventTable(
-            [f"{kind}_{name}" for kind in ("true", "pred", "rule") for name in COLUMNS]
-            + [f"sig_{name}" for name in self.calibrated]
-            + ["true_n_gamma", "pred_n_gamma", "kappa"]
-        )
+        self.events = EventTable(column_names(self.calibrated))
+        self.watch = TrainingWatch()
+        self._columns: Columns = {}  # of the last validation or test
+        self._drawn: dict[str, Figure] = {}
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by task, see the network.
@@ -136,7 +153,23 @@ class XECTask(Task):
             splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
             for split in splits[stage]:
                 data.need(needed(self.net.tasks, self.timing_reference), split)
+        if stage == "fit" and self.init_from is not None:
+            force = self.force_normalisation
+            if start_from_legacy(self.net, Path(self.init_from), force=force):
+                self.init_from = None  # the inherited hook takes those of sciml
         super().setup(stage)
+        if stage == "fit" and self.event_weights.reweight.is_used:
+            self.event_weights.forget()  # those of the weights that training starts from
+
+    def on_fit_start(self) -> None:  # after a checkpoint is restored, which has them
+        count_training_events(self.event_weights, self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        path = self.trainer.ckpt_path if self._trainer is not None else None
+        settings = checkpoint.get("hyper_parameters", {})
+        force = self.force_normalisation
+        check_stored(self.net, settings, path or "the checkpoint", force=force)
+        super().on_load_checkpoint(checkpoint)
 
     def use_statistics(self, statistics: EventStatistics) -> None:
         self.conventional.set_statistics(statistics)
@@ -153,8 +186,9 @@ class XECTask(Task):
     # steps
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        weights = self.event_weights(batch) if self.event_weights.reweight.is_used else None
         batch = augment(batch, self.augment)
-        terms = self._terms(self(batch), batch)
+        terms = self._terms(self(batch), batch, weights)
         if self.balance == "manual":
             return self.log_loss(terms, self._weights(), len(batch["npho"]))
         balanced = {
@@ -187,7 +221,9 @@ class XECTask(Task):
     def _weights(self) -> dict[str, float]:
         return {task: loss.weight for task, loss in self.losses.items()}
 
-    def _terms(self, output: Mapping[str, Tensor], batch: Batch) -> dict[str, Term]:
+    def _terms(
+        self, output: Mapping[str, Tensor], batch: Batch, weights: Tensor | None = None
+    ) -> dict[str, Term]:
         terms = {}
         for task, raw in output.items():
             loss, target = self.losses[task], truth(task, batch, self.timing_reference)
@@ -197,8 +233,13 @@ class XECTask(Task):
                 target = self.net.space(task).enter(
                     target.to(torch.promote_types(raw.dtype, torch.float32))
                 )
+            elif task == "angle":
+                target = nearest_turn(target, raw)
             own = event_loss(loss, raw, target, loss.scale or SCALES.get(task, 1.0))
-            terms[task] = (own.sum(), torch.tensor(float(len(own)), device=own.device))
+            if weights is None:
+                terms[task] = (own.sum(), torch.tensor(float(len(own)), device=own.device))
+            else:
+                terms[task] = ((weights * own).sum(), weights.sum())
         return terms
 
     def _calibrated(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -209,23 +250,40 @@ class XECTask(Task):
             columns["kappa"] = concentration_of(columns["sig_direction"])
         return columns
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        limit = None if gradient_clip_algorithm == "value" else gradient_clip_val
+        self.watch.see_gradient(self, limit)
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:
+            every = self.figure_every_n_epochs
+            self.watch.end_epoch(self, every > 0 and self.current_epoch % every == 0)
+
     # evaluation
 
     def _evaluate(self, batch: Batch) -> None:
         output = self(batch)
         self.terms.update(self._terms(output, batch))
         anchors = self.conventional(batch["npho"], batch["relative_time"])
-        self.events.update(
-            {
-                **true_columns(batch, self.timing_reference),
-                **self._calibrated(predicted_columns(self.net, output, self._logarithmic())),
-                **rule_columns(anchors, batch, self.usual_depth, self.timing_reference),
-            }
-        )
+        columns = {
+            **true_columns(batch, self.timing_reference),
+            **self._calibrated(predicted_columns(self.net, output, self._logarithmic())),
+            **rule_columns(anchors, batch, self.usual_depth, self.timing_reference),
+        }
+        columns |= derived_columns(columns, batch, self.timing_reference)
+        ids = {name: batch[name] for name in IDENTITY if name in batch}
+        self.events.update(columns | ids)
 
     def forget(self, split: str) -> None:
         self.terms.reset()
         self.events.reset()
+        self._columns, self._drawn = {}, {}
 
     def measured(self, split: str) -> dict[str, Tensor]:
         means = self.terms.compute()
@@ -233,76 +291,29 @@ class XECTask(Task):
         values |= {f"{split}/loss_{task}": mean for task, mean in means.items()}
         columns = self.events.columns()
         if split == "val" and not self.trainer.sanity_checking:
-            columns = self._recalibrate(columns)
-        for prefix, near in (("", False), ("signal_", True)):
-            chosen = selection(columns, near)
-            if not chosen.any():
-                continue
-            rows = {name: column[chosen] for name, column in columns.items()}
-            own, rule = (_given(resolutions(rows, kind)) for kind in ("pred_", "rule_"))
-            values |= {f"{split}/{prefix}{name}": value for name, value in own.items()}
-            shared = {name: value for name, value in rule.items() if name in own}
-            values |= {f"{split}/{prefix}rule_{name}": v for name, v in shared.items()}
-            if not prefix:
-                ratios = [own[m] / rule[m] for m in self._measures() if m in own]
-                if ratios:
-                    values[f"{split}/score"] = torch.stack(ratios).mean()
-                for name in self.calibrated:
-                    found = calibration(rows, name)
-                    values |= {f"{split}/{key}": value for key, value in found.items()}
-        if "n_gamma" in self.net.tasks:
-            right = columns["true_n_gamma"] == columns["pred_n_gamma"]
-            values[f"{split}/n_gamma_accuracy"] = right.double().mean()
-        return values
+            columns = recalibrate(columns, self.temperature)
+        if keeps_events(self.trainer):
+            self._columns = to_arrays(columns)
+        found = metrics(columns, self.net.tasks, self.calibrated)
+        return values | {f"{split}/{name}": value for name, value in found.items()}
 
-    def _measures(self) -> list[str]:
-        return sorted({MEASURES[task] for task in self.net.tasks if task in MEASURES})
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        folder = self.trainer.log_dir  # a collective: every rank has to ask
+        if folder is not None and self._columns:
+            write_predictions(Path(folder), self._columns)
+        self._columns = {}
 
-    def _recalibrate(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Fit the factors of the uncertainties, and the columns after it."""
-        for name in self.calibrated:
-            factor = temperature(columns, name)
-            buffer = getattr(self.temperature, name)
-            buffer.mul_(factor.to(buffer))
-            columns[f"sig_{name}"] = columns[f"sig_{name}"] * factor
-        if "direction" in self.calibrated:
-            columns["kappa"] = concentration_of(columns["sig_direction"])
-        return columns
+    def write_test(self, folder: Path) -> dict[str, Any]:
+        if self._columns:
+            self._drawn = write_test_tables(folder, self._columns)
+        return {}
+
+    def figures(self, split: str) -> dict[str, Figure]:
+        return self._drawn if split == "test" else draw_figures(self._columns)
 
     def in_progress_bar(self, split: str) -> set[str]:
         return {f"{split}/score"}
 
     def table(self, title: str, values: Mapping[str, float], split: str) -> Table:
         return resolution_table(title, values, split)
-
-
-def _default(net: XECNet, task: str) -> TaskLoss:
-    if task == "n_gamma":
-        return TaskLoss("cross_entropy")
-    if task == "angleVec":
-        return TaskLoss("von_mises_fisher" if task in net.nll_tasks else "cosine")
-    return TaskLoss("gaussian_nll" if task in net.nll_tasks else "smooth_l1")
-
-
-def _check(net: XECNet, given: Mapping[str, TaskLoss], losses: Mapping[str, TaskLoss]) -> None:
-    for task in given:
-        if task not in net.tasks:
-            raise ValueError(
-                f"model.losses has '{task}', which the network does not give; its tasks are "
-                f"{', '.join(net.tasks)}"
-            )
-    for task, loss in losses.items():
-        if loss.has_spread and task not in net.nll_tasks:
-            raise ValueError(
-                f"the loss {loss.kind} of {task} needs uncertainties; add {task} to "
-                "model.net.nll_tasks or choose another loss"
-            )
-        if loss.kind == "von_mises_fisher" and net.width(task) != 4:
-            raise ValueError(
-                f"{type(net).__name__} gives no concentration of {task}, which von_mises_fisher "
-                f"needs; take {task} out of model.net.nll_tasks"
-            )
-
-
-def _given(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in values.items() if not bool(value.isnan())}
