@@ -202,7 +202,9 @@ def check_typed(bench: Bench, case: Case) -> str:
         "--model.optim.schedule=constant", "--model.optim.warmup=0",
     )  # fmt: skip
     content = torch.load(folder / "last.ckpt", weights_only=True)
-    rates = {group["lr"] for group in content["optimizer_states"][0]["param_groups"]}
+    optimizer = content["optimizer_states"][0]
+    parts = optimizer.get("parts", [optimizer])  # muon has two
+    rates = {group["lr"] for part in parts for group in part["param_groups"]}
     assert rates == {1e-5}, f"learning rates {rates}"
     assert content["hyper_parameters"]["optim"]["lr"] == 1e-5
     return "optimizer and hyper-parameters hold 1e-5"
