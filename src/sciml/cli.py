@@ -83,7 +83,9 @@ def sentence(error: BaseException) -> str:
     Args:
         error: What was raised.
     """
-    text = str(error).strip()
+    from sciml.core.parser import constructor_error
+
+    text = constructor_error(str(error).strip())
     if text.startswith("Caught "):  # torch hands on the worker's whole traceback
         text = re.sub(r"^[\w.]*(Error|Exception): ", "", text.splitlines()[-1])
     return re.sub(r"\s+", " ", text) or type(error).__name__

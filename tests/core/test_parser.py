@@ -2,9 +2,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from sciml.cli import call_verb
-from sciml.core.parser import closest, explain, unknown_class, unknown_flag
+from sciml.core.parser import (
+    closest,
+    constructor_error,
+    explain,
+    unknown_class,
+    unknown_flag,
+)
 
 FLAGS = ["--out", "--per_molecule", "--seed", "--kind", "--model.optim.lr"]
 
@@ -130,3 +137,29 @@ def test_suggestions_need_likeness() -> None:
         "there is no class 'HIPTsk'; did you mean HIPTask?"
     )
     assert "give a class of sciml" in unknown_class("Foo", ["HIPTask"])
+
+
+class Wide:
+    """Something with a setting.
+
+    Args:
+        width: A positive number.
+    """
+
+    def __init__(self, width: int = 1) -> None:
+        if width < 1:
+            raise ValueError(f"width is {width}; give at least 1")
+
+
+def test_what_a_constructor_says_is_told_alone() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--net", type=Wide | None)
+    settings = {"class_path": f"{__name__}.Wide", "init_args": {"width": 0}}
+    with pytest.raises(ValueError, match="Union subtypes") as caught:
+        parser.instantiate_classes(parser.parse_object({"net": settings}))
+    assert constructor_error(str(caught.value)) == "width is 0; give at least 1"
+
+
+@pytest.mark.parametrize("message", ["no file x", "Errors:\n- no file x"])
+def test_other_errors_are_told_as_they_are(message: str) -> None:
+    assert constructor_error(message) == message

@@ -161,3 +161,12 @@ def test_losses_of_a_checkpoint_build_nothing_foreign(given: object) -> None:
     config = {"class_path": "sciml.xec.XECTask", "init_args": {"losses": {"uvwFI": given}}}
     with pytest.raises(ValueError, match=r"x.ckpt .*foreign"):
         trusted_class(config, "sciml.", "x.ckpt")
+
+
+def test_a_weight_alone_keeps_the_usual_loss() -> None:
+    chosen = {"uvwFI": TaskLoss(weight=3.0), "angleVec": TaskLoss(weight=0.5)}
+    losses = choose_losses(tiny_net(), chosen)
+    assert losses["uvwFI"] == TaskLoss("gaussian_nll", weight=3.0)
+    assert losses["angleVec"] == TaskLoss("von_mises_fisher", weight=0.5)
+    with pytest.raises(ValueError, match="the usual loss depends on the network"):
+        event_loss(TaskLoss(), torch.zeros(1, 1), torch.zeros(1, 1), 1.0)

@@ -12,6 +12,8 @@ NOISE = re.compile(
     r"^\s*(- |Problem with given class_path|Subtypes|Given value type|Discarded|The JSON|tip: "
     r"|Does not validate against any of the Union)"
 )
+UNION = "Does not validate against any of the Union subtypes"
+NO_REASON = re.compile(rf"{UNION}|Expected a <class 'NoneType'>")
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
@@ -83,6 +85,20 @@ def explain(message: str, known: Sequence[str], typed: Sequence[str] = ()) -> st
         name, kind, given = value.groups()
         return _wrong_value(_full_name(f"--{name}", typed), kind, given)
     return text
+
+
+def constructor_error(message: str) -> str:
+    """What a constructor said, out of the parser's account of all types it tried.
+
+    Args:
+        message: Of any error.
+    """
+    lines = [line.strip() for line in message.splitlines()]
+    if UNION not in lines[:1]:
+        return message
+    tried = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+    reasons = [one for one in tried if not NO_REASON.match(one)]
+    return reasons[0] if reasons else message
 
 
 def unknown_flag(word: str, known: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from torch.nn.functional import (
 from sciml.xec.physics.coordinates import emission_direction
 
 Kind = Literal[
+    "usual",
     "gaussian_nll",
     "von_mises_fisher",
     "cosine",
@@ -45,8 +46,10 @@ class TaskLoss:
     The error is divided by `scale` first, so that weights of 1 are comparable.
 
     Args:
-        kind: gaussian_nll and von_mises_fisher need a network that gives uncertainties, cosine and
-            von_mises_fisher are for directions, cross_entropy for numbers of gammas.
+        kind: usual is the likelihood where the network gives uncertainties, else smooth_l1, for
+            directions cosine, for numbers of gammas cross_entropy. gaussian_nll and
+            von_mises_fisher need a network that gives uncertainties, cosine and von_mises_fisher
+            are for directions.
         weight: Factor of the loss in the sum.
         scale: Error that counts as 1, in the units the network is trained in; by default angle
             10°, energy 0.05 (GeV, or of the logarithm), timing 0.2 ns, uvwFI 1 cm.
@@ -58,7 +61,7 @@ class TaskLoss:
         ValueError: If a number is out of range.
     """
 
-    kind: Kind
+    kind: Kind = "usual"
     weight: float = 1.0
     scale: float | None = None
     beta: float = 0.5
@@ -90,6 +93,8 @@ def event_loss(loss: TaskLoss, output: Tensor, target: Tensor, scale: float) -> 
         target: In the space the network is trained in, ``(b, k)``; classes ``(b,)``.
         scale: Error that counts as 1.
     """
+    if loss.kind == "usual":
+        raise ValueError("the usual loss depends on the network; choose_losses tells which it is")
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if loss.kind == "cross_entropy":
         return cross_entropy(output, target.long(), reduction="none")

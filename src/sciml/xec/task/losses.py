@@ -1,8 +1,9 @@
 """Which losses go with which outputs of a network."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from sciml.xec.loss import TaskLoss
+from sciml.xec.loss import Kind, TaskLoss
 from sciml.xec.net.base import OUTPUTS, XECNet
 from sciml.xec.task.quantities import CONE
 
@@ -25,7 +26,11 @@ def choose_losses(net: XECNet, given: Mapping[str, TaskLoss]) -> dict[str, TaskL
                 f"model.losses has '{task}', which the network does not give; its tasks are "
                 f"{', '.join(net.tasks)}"
             )
-    losses = {task: given.get(task) or _usual(net, task) for task in net.tasks}
+    losses = {task: given.get(task, TaskLoss()) for task in net.tasks}
+    losses = {
+        task: replace(loss, kind=_usual(net, task)) if loss.kind == "usual" else loss
+        for task, loss in losses.items()
+    }
     for task, loss in losses.items():
         _check_kind(task, loss)
         if loss.has_spread:
@@ -33,12 +38,12 @@ def choose_losses(net: XECNet, given: Mapping[str, TaskLoss]) -> dict[str, TaskL
     return losses
 
 
-def _usual(net: XECNet, task: str) -> TaskLoss:
+def _usual(net: XECNet, task: str) -> Kind:
     if task == "n_gamma":
-        return TaskLoss("cross_entropy")
+        return "cross_entropy"
     if task == "angleVec":
-        return TaskLoss("von_mises_fisher" if task in net.nll_tasks else "cosine")
-    return TaskLoss("gaussian_nll" if task in net.nll_tasks else "smooth_l1")
+        return "von_mises_fisher" if task in net.nll_tasks else "cosine"
+    return "gaussian_nll" if task in net.nll_tasks else "smooth_l1"
 
 
 def _check_kind(task: str, loss: TaskLoss) -> None:
