@@ -6,12 +6,13 @@ from gammas import gammas
 from sciml.xec.net import XECv2
 from sciml.xec.net.v2.channels import channels
 from sciml.xec.net.v2.faces import FaceTokens
-from sciml.xec.net.v2.window import SIZE, cut
 from sciml.xec.physics.constants import INVALID
+from sciml.xec.physics.coordinates import local_frame
 from sciml.xec.physics.images import inner_image, outer_fine
 from sciml.xec.physics.normalisation import PRESETS
 from sciml.xec.physics.sensors import sensors
 from sciml.xec.physics.statistics import EventStatistics
+from sciml.xec.physics.windows import SIZE, cut
 
 ALL = ("uvwFI", "energy", "timing", "angleVec", "n_gamma")
 SMALL = {"width": 32, "layers": 1, "channels": (8, 8, 8), "blocks": (1, 1), "hidden": 16}
@@ -23,6 +24,8 @@ def small(tasks: tuple[str, ...] = ALL, **other: object) -> XECv2:
     net = XECv2(tasks, nll, **(SMALL | other)).eval()  # type: ignore[arg-type]
     weights = np.full(6, 1e-7, np.float32)
     net.set_statistics(EventStatistics(weights, (4.0, 0.1), 4.0, 10))
+    for head in net.heads.values():  # as if it had learnt something
+        torch.nn.init.normal_(head[-1].weight, std=0.2)
     return net
 
 
@@ -32,10 +35,8 @@ def test_the_default_has_fewer_than_eight_million_parameters() -> None:
 
 
 def test_outputs_are_anchored() -> None:
-    net, batch = small(), gammas(4)
-    for head in net.heads.values():
-        torch.nn.init.zeros_(head[-1].weight)
-        torch.nn.init.zeros_(head[-1].bias)
+    net, batch = XECv2(ALL, ALL[:4], **SMALL).eval(), gammas(4)  # type: ignore[arg-type]
+    net.set_statistics(EventStatistics(np.full(6, 1e-7, np.float32), (4.0, 0.1), 4.0, 10))
     with torch.no_grad():
         found = net(batch)
         anchors = net.conventional(batch["npho"], batch["relative_time"])
@@ -43,6 +44,9 @@ def test_outputs_are_anchored() -> None:
         "uvwFI": 6, "energy": 2, "timing": 2, "angleVec": 4, "n_gamma": 5,
     }  # fmt: skip
     torch.testing.assert_close(found["uvwFI"][:, :2], anchors.uv)
+    torch.testing.assert_close(found["uvwFI"][:, 2], (anchors.depth + 0.5).log())
+    radial = local_frame(torch.cat([anchors.spot, anchors.depth[:, None]], 1))[:, 0]
+    torch.testing.assert_close(found["angleVec"][:, :3], radial)
     torch.testing.assert_close(found["energy"][:, 0], anchors.energy.log())
     torch.testing.assert_close(found["timing"][:, 0], 1e9 * batch["time_min"] + anchors.time)
     value, sigma = net.space("energy").leave(*found["energy"].chunk(2, 1))

@@ -17,7 +17,7 @@ from sciml.xec.physics.coordinates import local_frame
 from sciml.xec.physics.statistics import EventStatistics
 
 HEAD = 64  # numbers of an attention head
-LOCAL = ("uvwFI", "energy")  # whose heads also see the window and the summary directly
+LOCAL = ("uvwFI", "energy")  # whose heads also see the summary directly
 UNITS = {"uvwFI": (0.5, 0.5, 0.5), "energy": (0.05,), "timing": (0.2,)}
 """What a unit of a head is worth: cm and ln cm; ln GeV; ns."""
 
@@ -73,7 +73,6 @@ class XECv2(XECNet):
         self.conventional = Conventional(self.normalisation.npho_threshold)
         self.faces = FaceTokens(width, channels[0], blocks[0], channels[2], drop_path_rate)
         self.window = Window(channels[1], blocks[1], width, window_tokens, drop_path_rate)
-        self.seen = self.window.features + inputs.SUMMARY
         self.queries = nn.Parameter(0.02 * torch.randn(len(self.tasks), width))
         self.summary = nn.Linear(inputs.SUMMARY, width)
         self.layers = nn.ModuleList(
@@ -84,9 +83,9 @@ class XECv2(XECNet):
         self.heads = nn.ModuleDict(
             {
                 name: nn.Sequential(
-                    nn.Linear(width + (self.seen if name in LOCAL else 0), hidden),
+                    nn.Linear(width + (inputs.SUMMARY if name in LOCAL else 0), hidden),
                     nn.GELU(),
-                    nn.Linear(hidden, self.width(name)),
+                    _last(hidden, self.width(name), name),
                 )
                 for name in self.tasks
             }
@@ -107,33 +106,33 @@ class XECv2(XECNet):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         anchors = self.conventional(batch["npho"], batch["relative_time"])
-        tokens, seen_directly = self.encode(anchors)
+        tokens, numbers = self.encode(anchors)
         found = {}
         for place, name in enumerate(self.tasks):
             seen = tokens[:, place]
-            head = self.heads[name](torch.cat([seen, seen_directly], 1) if name in LOCAL else seen)
+            head = self.heads[name](torch.cat([seen, numbers], 1) if name in LOCAL else seen)
             found[name] = self._anchored(name, head, anchors, batch)
         return found
 
     def encode(self, anchors: Anchors) -> tuple[Tensor, Tensor]:
-        """What the heads read: a token for every task, and the window with the summary.
+        """What the heads read: a token for every task, and the summary of the event.
 
         Args:
             anchors: Of the events.
 
         Returns:
-            ``(b, tasks, d)`` and ``(b, features)``.
+            ``(b, tasks, d)`` and ``(b, numbers)``.
         """
         x = inputs.channels(anchors, self.normalisation).to(self.queries.dtype)
-        features, tokens = self.window(x, anchors.place)
+        window = self.window(x, anchors.place)
         numbers = inputs.summary(anchors, self.conventional.centre(anchors.place)).to(
             self.queries.dtype
         )
         queries = self.queries + self.summary(numbers)[:, None]
-        state = torch.cat([queries, self.faces(x), tokens], 1)
+        state = torch.cat([queries, self.faces(x), window], 1)
         for layer in self.layers[:-1]:
             state = layer(state)
-        return self.norm(self.layers[-1](state, len(self.tasks))), torch.cat([features, numbers], 1)
+        return self.norm(self.layers[-1](state, len(self.tasks))), numbers
 
     def _anchored(self, task: str, head: Tensor, anchors: Anchors, batch: Batch) -> Tensor:
         """Output of a head in the space it is trained in, in float32 or better."""
@@ -156,3 +155,14 @@ class XECv2(XECNet):
             mean = mean + start[:, None]
         spread = head[:, len(units) :]
         return torch.cat([mean, spread + 2 * units.log()], 1) if spread.shape[1] else mean
+
+
+def _last(hidden: int, width: int, task: str) -> nn.Linear:
+    """A layer that gives the estimates themselves at first, and directions away from the axis."""
+    layer = nn.Linear(hidden, width)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    if task == "angleVec":
+        with torch.no_grad():
+            layer.bias[0] = 1.0
+    return layer

@@ -33,20 +33,19 @@ class Window(nn.Module):
             ConvNeXtV2Block(channels, drop_path_rate) for _ in range(blocks)
         )
         self.end = nn.Sequential(ChannelLayerNorm(channels), nn.Conv2d(channels, channels, 2, 2))
-        self.features = (SIZE // 4) ** 2 * channels
-        self.tokens = nn.Linear(self.features, tokens * width)
+        self.tokens = nn.Linear((SIZE // 4) ** 2 * channels, tokens * width)
         self.place = nn.Linear(2, tokens * width)
         self.count = tokens
 
-    def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the window, and tokens made of them.
+    def forward(self, x: Tensor, place: Tensor) -> Tensor:
+        """Tokens made of the window.
 
         Args:
             x: Channels of all sensors, ``(b, c, 4760)``.
             place: Row and column of the middle, int64 ``(b, 2)``.
 
         Returns:
-            ``(b, features)`` and ``(b, tokens, d)``.
+            ``(b, tokens, d)``.
         """
         y = self.stem(cut(x[:, :, :INNER], place))
         for block in self.blocks:
@@ -54,4 +53,5 @@ class Window(nn.Module):
         features = gelu(self.end(y).flatten(1))
         shape = place.new_tensor(INNER_SHAPE).to(x.dtype)
         tokens = self.tokens(features) + self.place(place.to(x.dtype) / shape - 0.5)
-        return features, tokens.unflatten(1, (self.count, -1))
+        found: Tensor = tokens.unflatten(1, (self.count, -1))
+        return found
