@@ -81,6 +81,13 @@ def test_damaged_bytes_raise_only_what_is_caught(data: st.DataObject) -> None:
     assert refused or end == len(content)  # a cut record is never taken for a whole one
 
 
+def test_a_record_whose_storage_lost_its_name_is_damaged() -> None:
+    content = bytearray(pickled_molecule(molecule_fields(spring_record((6, 1), 3))))
+    content[2660] = 0  # torch asserts that every storage is there
+    with pytest.raises(DAMAGE):
+        Fields(bytes(content)).verify()
+
+
 def _attacked(folder: Path, value: bytes) -> Path:
     (folder / "x.lmdb").unlink(missing_ok=True)
     return write_lmdb(folder / "x.lmdb", {b"length": pickle.dumps(1), b"0": value})

@@ -34,6 +34,7 @@ DAMAGE = (  # what a changed byte makes torch raise
     LookupError,
     TypeError,
     AttributeError,
+    AssertionError,
 )
 
 

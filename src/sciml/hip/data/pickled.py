@@ -22,6 +22,7 @@ DAMAGE = (
     TypeError,
     UnicodeDecodeError,
     ValueError,
+    AssertionError,
 )
 TORCH_STARTS = (b"\x80\x02", b"PK")  # of what torch.save writes: pickle protocol 2, or a zip
 
